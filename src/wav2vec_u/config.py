@@ -48,8 +48,10 @@ class SilenceConfig(Settings):
         description="cut silence out of the waveform (reference) or drop its frames after encoding",
     )
     threshold: Probability = Field(0.4, description="rVAD's vadThres (reference) or Silero's level")
-    window_seconds: PositiveFloat = Field(
-        120.0, description="rVAD's memory grows with length: work in windows of this size"
+    window_seconds: Annotated[float, Field(ge=5)] = Field(
+        60.0,
+        description="rVAD's memory grows with length (0.26 GB for 60 s): work in windows of this "
+        "size, each with a second of context",
     )
     merge_gap_seconds: Annotated[float, Field(ge=0)] = Field(
         0.1, description="pauses shorter than this are kept as speech"
@@ -120,8 +122,16 @@ class GanConfig(Settings):
         False, description="behave as the reference code does, its quirks included"
     )
     segmenter: Literal["none", "random", "uniform", "uniform_join", "join"] = "join"
+    segmenter_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.25, description="share of steps that random and uniform keep; reference: 0.25"
+    )
     generator_kernel: PositiveInt = Field(4, description="reference: 4")
+    generator_stride: PositiveInt = Field(1, description="reference: 1; wav2vec-U 2.0: 3")
     generator_dropout: Probability = 0.1
+    generator_batch_norm: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="initial weight of a batch norm on the input; 0: none; wav2vec-U 2.0: 30"
+    )
+    generator_residual: bool = Field(False, description="wav2vec-U 2.0: yes")
     discriminator_dim: PositiveInt = 384
     discriminator_depth: PositiveInt = 2
     discriminator_kernel: PositiveInt = 6
@@ -134,7 +144,16 @@ class GanConfig(Settings):
     clip_norm: PositiveFloat = 5.0
     batch_size: PositiveInt = Field(160, description="utterances; reference: 160")
     updates: PositiveInt = Field(150_000, description="generator and discriminator together")
-    checkpoint_every: PositiveInt = 1_000
+    start_discriminator_updates: Annotated[int, Field(ge=0)] = Field(
+        200,
+        description="from a given generator: first updates, which train the discriminator alone, "
+        "because one that knows nothing yet spoils what the generator knows (measured)",
+    )
+    checkpoint_every: PositiveInt = Field(1_000, description="updates; reference: 1,000")
+    log_every: PositiveInt = Field(100, description="updates between two lines of the log")
+    score_utterances: PositiveInt = Field(
+        500, description="training utterances that every checkpoint is scored on without labels"
+    )
 
 
 class DeciphermentConfig(Settings):

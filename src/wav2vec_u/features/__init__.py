@@ -1,0 +1,1 @@
+"""Frames from speech: encoders, extraction, and the store that later stages read."""

@@ -7,7 +7,6 @@ folder whose fingerprint still fits may be continued by stages that can resume i
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import shutil
@@ -21,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.disk import explain_disk_errors
 from wav2vec_u.runtime.files import fsync_folder, write_json
 from wav2vec_u.runtime.memory import peak_rss_mb
 
@@ -32,7 +31,11 @@ PARTIAL_NAME = "partial.json"
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What ``stage.json`` holds: where an artefact came from and what it cost."""
+    """What ``stage.json`` holds: where an artefact came from and what it cost.
+
+    `files` are the artefact's files and their sizes in bytes, by which one that was cut short or
+    taken away is noticed.
+    """
 
     stage: str
     schema: int
@@ -43,6 +46,7 @@ class StageRecord:
     seconds: float
     peak_rss_mb: float
     versions: dict[str, str]
+    files: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -81,8 +85,7 @@ def fingerprint(**parts: Any) -> str:
 def read_record(folder: Path) -> StageRecord | None:
     """Read ``stage.json``; None if the artefact is missing or its record cannot be read."""
     try:
-        values = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
-        return StageRecord(**values)
+        return StageRecord(**json.loads((folder / RECORD_NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -90,7 +93,23 @@ def read_record(folder: Path) -> StageRecord | None:
 def is_current(folder: Path, expected: str) -> bool:
     """Tell whether the artefact is whole and was made from the expected config and inputs."""
     record = read_record(folder)
-    return record is not None and record.schema == SCHEMA and record.fingerprint == expected
+    return (
+        record is not None
+        and record.schema == SCHEMA
+        and record.fingerprint == expected
+        and record.files.items() <= _file_sizes(folder).items()
+    )
+
+
+def identity(folder: Path) -> str:
+    """Return a digest of one making of an artefact, for the fingerprints of what is made of it.
+
+    It is that of ``stage.json``: making an artefact anew, from the same settings or others, makes
+    what was learned from the old one stale. Empty if there is no readable artefact.
+    """
+    if read_record(folder) is None:
+        return ""
+    return hashlib.sha256((folder / RECORD_NAME).read_bytes()).hexdigest()[:24]
 
 
 @contextmanager
@@ -128,7 +147,7 @@ def create(
     """
     partial = final.with_name(final.name + ".partial")
     started = time.monotonic()
-    try:
+    with explain_disk_errors(final.parent):
         work = _open_partial(partial, stage, expected, resumable)
         yield work
         record = StageRecord(
@@ -141,21 +160,13 @@ def create(
             seconds=round(time.monotonic() - started, 3),
             peak_rss_mb=round(peak_rss_mb(), 1),
             versions=_versions(),
+            files=_file_sizes(partial),
         )
         write_json(partial / RECORD_NAME, asdict(record))
-        (partial / PARTIAL_NAME).unlink(missing_ok=True)
         fsync_folder(partial)
         _replace(partial, final)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"{final.parent}: the disk is full; free some space and run the same command again"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise UserError(
-                f"{error.filename or final}: cannot be written ({error.strerror})"
-            ) from error
-        raise
+        # Not before: were the run killed in between, a stage that can resume would lose its work.
+        (final / PARTIAL_NAME).unlink(missing_ok=True)
 
 
 def _open_partial(partial: Path, stage: str, expected: str, resumable: bool) -> Work:
@@ -186,6 +197,16 @@ def _replace(partial: Path, final: Path) -> None:
     fsync_folder(final.parent)
     if old.exists():
         shutil.rmtree(old)
+
+
+def _file_sizes(folder: Path) -> dict[str, int]:
+    """Sizes in bytes of what the stage itself wrote, by path inside the artefact."""
+    own = (folder / RECORD_NAME, folder / PARTIAL_NAME)
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path not in own
+    }
 
 
 def _versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,13 @@ _PAIRS = "__pairs__"
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write nested dicts and lists of tensors, numbers, strings, booleans and None.
 
+    Raises
+    ------
+    OSError
+        If the disk is full or the file cannot be written; an older checkpoint stays as it was.
+
+    Examples
+    --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "state.safetensors"
     >>> save_checkpoint(path, {"step": 3, "weights": [torch.ones(2)], "by_index": {0: 0.5}})
@@ -33,7 +41,15 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     tensors: dict[str, torch.Tensor] = {}
     skeleton = _strip(state, "", tensors)
     temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary, metadata={"skeleton": json.dumps(skeleton)})
+    try:
+        save_file(tensors, temporary, metadata={"skeleton": json.dumps(skeleton)})
+    except SafetensorError as error:
+        # safetensors tells the system's errors in its own words: "I/O error: ... (os error 28)".
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(path)) from error
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)

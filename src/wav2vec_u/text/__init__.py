@@ -1,0 +1,1 @@
+"""Phones from unpaired text: normalise, phonemise, count; sentences and n-gram models."""

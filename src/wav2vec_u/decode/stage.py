@@ -1,0 +1,125 @@
+"""The decode stage: every utterance through the learned generator, by arg-max."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wav2vec_u.corpus.rejections import Rejection, count_by_reason, write_rejections
+from wav2vec_u.decode.greedy import Decoded, greedy
+from wav2vec_u.decode.hypotheses import FILE_NAME, Hypothesis, recording_of
+from wav2vec_u.matching.generator import Generator, load_generator
+from wav2vec_u.runtime.artifact import Work
+from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.files import write_jsonl
+from wav2vec_u.runtime.progress import progress
+from wav2vec_u.segments.store import SegmentStore
+from wav2vec_u.text.corpus import PhoneText
+
+GENERATOR_NAME = "generator.safetensors"
+
+
+def run(work: Work, segments: Path, text: Path, matching: Path) -> None:
+    """Write ``hypotheses.jsonl`` for all utterances of all splits.
+
+    An utterance whose scores are not finite is listed in ``rejected.jsonl`` and left out.
+
+    Parameters
+    ----------
+    work : Work
+        Folder to write to; gets the counts `utterances`, `phones` and `rejected`.
+    segments, text, matching : Path
+        Finished artefacts.
+
+    Raises
+    ------
+    UserError
+        If the generator was made for other phones or other segments than these.
+    """
+    generator = load_generator(matching / GENERATOR_NAME)
+    generator.eval()
+    store = SegmentStore(segments)
+    phones = PhoneText(text).phones
+    rejected: list[Rejection] = []
+    counts = {"utterances": 0, "phones": 0}
+
+    def rows() -> Iterator[dict[str, object]]:
+        for index in progress(range(len(store)), label="decode", total=len(store)):
+            utterance = store.ids[index]
+            try:
+                decoded = decode_utterance(
+                    generator, store.vectors(index), store.times(index), phones
+                )
+            except FloatingPointError as error:
+                rejected.append(Rejection(utterance, "not_finite", str(error)))
+                continue
+            counts["utterances"] += 1
+            counts["phones"] += len(decoded.spans)
+            yield Hypothesis(
+                id=utterance,
+                recording=recording_of(utterance),
+                split=store.splits[index],
+                spans=decoded.spans,
+                log_prob=decoded.log_prob,
+            ).as_row()
+
+    write_jsonl(work.folder / FILE_NAME, rows())
+    write_rejections(work.folder, rejected)
+    work.counts.update(counts, rejected=count_by_reason(rejected))
+
+
+def decode_utterance(
+    generator: Generator, vectors: np.ndarray, times: np.ndarray, phones: list[str]
+) -> Decoded:
+    """Decode one utterance.
+
+    One utterance a call, because the generator is a single small convolution: without padding the
+    result cannot depend on what else would be in a batch.
+
+    Parameters
+    ----------
+    generator : Generator
+        In evaluation mode.
+    vectors : (S, P) float32
+    times : (S, 2) float32
+        Seconds of the original recording.
+    phones : list of str
+        The V names of the generator's outputs.
+
+    Raises
+    ------
+    FloatingPointError
+        If the scores are not finite.
+    UserError
+        If the generator does not fit the vectors or the phones.
+    """
+    if len(vectors) == 0:
+        return Decoded((), 0.0)
+    batch = torch.from_numpy(np.array(vectors, dtype=np.float32))[None]  # (1, S, P)
+    mask = torch.ones(batch.shape[:2], dtype=torch.bool)  # (1, S)
+    with torch.inference_mode():
+        try:
+            logits, logit_mask = generator(batch, mask)  # (1, S', V), (1, S')
+        except RuntimeError as error:
+            raise UserError(
+                f"matching: its generator does not fit segments of {batch.shape[2]} dimensions; "
+                "run the matching stage again"
+            ) from error
+    if logits.shape[2] != len(phones):
+        raise UserError(
+            f"matching: its generator knows {logits.shape[2]} phones and phones.txt has "
+            f"{len(phones)}; run the matching stage again"
+        )
+    scores = logits[0].numpy()
+    if not np.isfinite(scores).all():
+        raise FloatingPointError("the generator's scores are not finite")
+    return greedy(scores, _output_times(times, generator.stride), phones, logit_mask[0].numpy())
+
+
+def _output_times(times: np.ndarray, stride: int) -> np.ndarray:
+    """Times of the generator's outputs: each stands for the `stride` segments from its own on."""
+    last = np.minimum(np.arange(0, len(times), stride) + stride, len(times)) - 1
+    return np.stack([times[::stride, 0], times[last, 1]], axis=1)

@@ -1,0 +1,66 @@
+"""What an encoder is, and the choice of one by the settings."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from wav2vec_u.config import FeaturesConfig
+
+
+class Encoder(Protocol):
+    """Turns waveforms into frames.
+
+    Attributes
+    ----------
+    name : str
+        What ``meta.json`` records.
+    dim : int
+        Numbers in a frame, D.
+    frame_rate_hz : float
+        Frames a second; frame `i` starts at sample time ``i / frame_rate_hz``.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def frame_rate_hz(self) -> float: ...
+
+    def encode(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
+        """Encode a batch.
+
+        Parameters
+        ----------
+        waveforms : list of ndarray, each (samples,) float32
+            Mono, 16 kHz, any lengths. All are encoded at once, so the caller bounds the batch.
+
+        Returns
+        -------
+        list of ndarray, each (T, D) float32
+            T is 0 for audio shorter than the encoder's receptive field. The frames of a waveform do
+            not depend on what else is in the batch.
+        """
+        ...
+
+
+def load_encoder(config: FeaturesConfig) -> Encoder:
+    """Return the encoder that the settings name.
+
+    Raises
+    ------
+    UserError
+        If the checkpoint cannot be loaded, is of no supported kind, or has no such layer.
+    """
+    if config.encoder == "mfcc":
+        from wav2vec_u.features.mfcc import MfccEncoder
+
+        return MfccEncoder(normalize=config.mfcc_normalize == "utterance")
+    # transformers takes seconds to import: only those who need it wait for it.
+    from wav2vec_u.features.hugging_face import HuggingFaceEncoder
+
+    return HuggingFaceEncoder(config.encoder, layer=config.layer, device=config.device)

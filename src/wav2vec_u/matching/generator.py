@@ -1,0 +1,183 @@
+"""The generator: segment vectors in, one phone distribution a step out.
+
+Baevski et al. (2021), section 4: a single convolution over time without a bias. Wav2vec-U 2.0
+puts a batch normalisation and a residual linear layer before it; both are options here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wav2vec_u.runtime.checkpoint import load_checkpoint, save_checkpoint
+from wav2vec_u.runtime.errors import UserError
+
+
+class Generator(nn.Module):
+    """Convolution from segments to phone logits.
+
+    Parameters
+    ----------
+    in_dim : int
+        P, size of a segment vector.
+    n_phones : int
+        V, size of the output.
+    kernel, stride : int
+        Of the convolution, in segments.
+    dropout : float
+        On the input, in training.
+    batch_norm : float
+        Initial weight of a batch normalisation of the input (wav2vec-U 2.0: 30); 0 leaves it out.
+    residual : bool
+        Add a linear layer's output to the input (wav2vec-U 2.0).
+    reference_padding : bool
+        Pad by ``kernel // 2`` on both sides as the reference does: an even kernel then gives
+        S + 1 outputs. Otherwise there are exactly ``ceil(S / stride)``.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        n_phones: int,
+        kernel: int = 4,
+        stride: int = 1,
+        dropout: float = 0.1,
+        *,
+        batch_norm: float = 0.0,
+        residual: bool = False,
+        reference_padding: bool = False,
+    ) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {
+            "in_dim": in_dim,
+            "n_phones": n_phones,
+            "kernel": kernel,
+            "stride": stride,
+            "dropout": dropout,
+            "batch_norm": batch_norm,
+            "residual": residual,
+            "reference_padding": reference_padding,
+        }
+        self.kernel = kernel
+        self.stride = stride
+        self.dropout = dropout
+        self.reference_padding = reference_padding
+        self.norm = MaskedBatchNorm(in_dim, batch_norm) if batch_norm > 0 else None
+        self.residual = nn.Linear(in_dim, in_dim) if residual else None
+        self.conv = nn.Conv1d(in_dim, n_phones, kernel, stride=stride, bias=False)
+
+    def forward(
+        self, segments: Tensor, mask: Tensor, rng: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Map segments to logits.
+
+        Parameters
+        ----------
+        segments : Tensor
+            (B, S, P); what stands in the padding is ignored.
+        mask : Tensor
+            (B, S) bool, True for segments and False for the padding behind them.
+        rng : torch.Generator or None
+            Source of the dropout in training; None takes torch's global one.
+
+        Returns
+        -------
+        logits : Tensor
+            (B, S', V).
+        mask : Tensor
+            (B, S') bool.
+        """
+        x = segments.masked_fill(~mask.unsqueeze(-1), 0.0)
+        if self.norm is not None:
+            x = self.norm(x, mask)
+        if self.residual is not None:
+            x = x + self.residual(self._drop(x, rng))
+            x = x.masked_fill(~mask.unsqueeze(-1), 0.0)  # the linear layer has a bias
+        x = self._drop(x, rng)
+        length = segments.shape[1]
+        left = self.kernel // 2
+        if self.reference_padding:
+            right, out_length = left, (length + 2 * left - self.kernel) // self.stride + 1
+        else:
+            out_length = -(-length // self.stride)
+            right = max(0, (out_length - 1) * self.stride + self.kernel - left - length)
+        x = F.pad(x.transpose(1, 2), (left, right))  # (B, P, left + S + right)
+        logits = self.conv(x)[..., :out_length].transpose(1, 2)  # (B, S', V)
+        mask = mask[:, :: self.stride]
+        # The reference counts what the symmetric padding adds as valid, in front.
+        mask = F.pad(mask, (out_length - mask.shape[1], 0), value=True)
+        return logits, mask
+
+    def only(self, n_phones: int) -> Generator:
+        """Return a copy that keeps the first `n_phones` outputs."""
+        copy = Generator(**{**self.settings, "n_phones": n_phones})
+        state = {key: value.detach().cpu().clone() for key, value in self.state_dict().items()}
+        state["conv.weight"] = state["conv.weight"][:n_phones].clone()
+        copy.load_state_dict(state)
+        return copy.eval()
+
+    def _drop(self, x: Tensor, rng: torch.Generator | None) -> Tensor:
+        if not self.training or self.dropout == 0:
+            return x
+        # Not nn.Dropout: that draws from the global generator, and no two runs would be alike.
+        keep = torch.empty_like(x).bernoulli_(1 - self.dropout, generator=rng)
+        return x * keep.div_(1 - self.dropout)
+
+
+class MaskedBatchNorm(nn.Module):
+    """Batch normalisation over the valid segments of a padded batch."""
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, dim: int, weight: float, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((dim,), weight))
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.momentum = momentum
+        self.eps = eps
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("variance", torch.ones(dim))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Normalise (B, S, P) under a (B, S) mask; the padding of the result is zero."""
+        valid = mask.unsqueeze(-1)
+        mean, variance = self.mean, self.variance
+        if self.training:
+            count = mask.sum()
+            mean = x.masked_fill(~valid, 0.0).sum((0, 1)) / count
+            squares = (x - mean).square().masked_fill(~valid, 0.0).sum((0, 1))
+            variance = squares / count
+            with torch.no_grad():
+                self.mean.lerp_(mean, self.momentum)
+                self.variance.lerp_(squares / (count - 1).clamp(min=1), self.momentum)
+        x = (x - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
+        return x.masked_fill(~valid, 0.0)
+
+
+def save_generator(path: Path, generator: Generator) -> None:
+    """Write a generator with the settings that rebuild it."""
+    save_checkpoint(path, {"settings": generator.settings, "weights": generator.state_dict()})
+
+
+def load_generator(path: Path) -> Generator:
+    """Read a generator, in evaluation mode.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged, or holds no generator.
+    """
+    state = load_checkpoint(path)
+    try:
+        generator = Generator(**state["settings"])
+        generator.load_state_dict(state["weights"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: holds no generator of this version; run the matching again"
+        ) from error
+    return generator.eval()

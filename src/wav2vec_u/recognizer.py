@@ -1,0 +1,182 @@
+"""A finished run as one object: audio in, phones with times out.
+
+The way of a file is that of the training data, through the same functions: voice activity
+detection, frames, segments, generator, arg-max. Long files go through it utterance by utterance.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from wav2vec_u.config import RunConfig
+from wav2vec_u.corpus.audio import AudioError, probe_audio
+from wav2vec_u.decode.greedy import Decoded
+from wav2vec_u.decode.stage import GENERATOR_NAME, decode_utterance
+from wav2vec_u.decode.transcript import TranscribedUtterance, Transcript
+from wav2vec_u.features.encoder import Encoder, load_encoder
+from wav2vec_u.features.extract import Extractor, Rejected
+from wav2vec_u.matching.generator import Generator, load_generator
+from wav2vec_u.runtime.artifact import read_record
+from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.segments.blocks import is_usable
+from wav2vec_u.segments.boundaries import bounds_in_seconds
+from wav2vec_u.segments.segmenter import Segmenter
+from wav2vec_u.silence.spans import Span, split_spans
+from wav2vec_u.silence.speech import Utterance
+from wav2vec_u.silence.vad import find_speech, load_vad
+from wav2vec_u.text.corpus import PhoneText
+
+RUN_FILE = "run.json"
+_NEEDED_STAGES = ("features", "segments", "text", "matching")
+
+
+class Recognizer:
+    """Everything a run has learned that is needed to transcribe.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Settings of the run, for silence and features.
+    encoder : Encoder
+    segmenter : Segmenter
+    generator : Generator
+    phones : list of str
+        Names of the generator's outputs; the first is silence.
+
+    Examples
+    --------
+    >>> recognizer = Recognizer.load(Path("runs/kerstin"))  # doctest: +SKIP
+    >>> [span.phone for span in recognizer.transcribe("new.wav").phones]  # doctest: +SKIP
+    ['h', 'a', 'l', 'oː']
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        encoder: Encoder,
+        segmenter: Segmenter,
+        generator: Generator,
+        phones: list[str],
+    ) -> None:
+        self.config = config
+        self.phones = phones
+        self._encoder = encoder
+        self._segmenter = segmenter
+        self._generator = generator.eval()
+        self._extractor = Extractor(encoder, config.features, config.silence.mode)
+        self._vad = load_vad(config.silence)
+
+    @classmethod
+    def load(cls, run_dir: str | Path) -> Recognizer:
+        """Read a finished run.
+
+        Raises
+        ------
+        UserError
+            If the folder holds no finished run, or its parts do not fit together.
+        """
+        run_dir = Path(run_dir)
+        config = read_run_config(run_dir)
+        for stage in _NEEDED_STAGES:
+            if read_record(run_dir / stage) is None:
+                raise UserError(
+                    f"{run_dir}: the run is not finished ({stage} is missing); "
+                    "give its `wav2vec-u run` command again to go on"
+                )
+        encoder = load_encoder(config.features)
+        segmenter = Segmenter.load(run_dir / "segments" / "segmenter.safetensors")
+        learned_dim = segmenter.kmeans_.centroids_.shape[1]
+        if learned_dim != encoder.dim:
+            raise UserError(
+                f"{run_dir}: {encoder.name} gives frames of {encoder.dim} numbers, the run has "
+                f"learned from {learned_dim}; restore the encoder or run again"
+            )
+        return cls(
+            config=config,
+            encoder=encoder,
+            segmenter=segmenter,
+            generator=load_generator(run_dir / "matching" / GENERATOR_NAME),
+            phones=PhoneText(run_dir / "text").phones,
+        )
+
+    def transcribe(self, path: str | Path) -> Transcript:
+        """Recognise one audio file of any length and sample rate.
+
+        Memory is bounded by the longest utterance (`silence.max_utterance_seconds`), not by the
+        file. A file without speech gives a transcript without utterances.
+
+        Raises
+        ------
+        UserError
+            If the file cannot be read as audio.
+        """
+        path = Path(path)
+        try:
+            seconds = probe_audio(path).seconds
+            spans = find_speech(str(path), self._vad, self.config.silence)
+        except AudioError as error:
+            raise UserError(f"{path}: cannot be transcribed, {error.detail}") from error
+        pieces = split_spans(
+            spans,
+            self.config.silence.max_utterance_seconds,
+            count_pauses=self.config.silence.mode == "mask",
+        )
+        utterances = [
+            self._transcribe_piece(path, number, piece)
+            for number, piece in enumerate(pieces, start=1)
+        ]
+        return Transcript(str(path), seconds, tuple(utterances))
+
+    def _transcribe_piece(self, path: Path, number: int, spans: list[Span]) -> TranscribedUtterance:
+        utterance = Utterance(
+            id=f"{path.stem}#{number:03d}",
+            recording=path.stem,
+            audio=str(path),
+            split="test",
+            speaker=None,
+            start_s=spans[0][0],
+            end_s=spans[-1][1],
+            spans=tuple(spans),
+        )
+        decoded = self._decode(utterance)
+        return TranscribedUtterance(utterance.start_s, utterance.end_s, decoded.spans)
+
+    def _decode(self, utterance: Utterance) -> Decoded:
+        (extracted,) = self._extractor.encode([utterance], self._extractor.load([utterance]))
+        if isinstance(extracted, Rejected):  # too short for a frame, say: nothing was said
+            return Decoded((), 0.0)
+        # Rounded as the frame store rounds: the segmenter has learned from such frames, and the
+        # result is that of the run's own decoding to the last digit.
+        frames = extracted.frames.astype(np.float16).astype(np.float32)  # (T, D)
+        if not is_usable(frames):
+            return Decoded((), 0.0)
+        segments = self._segmenter.transform(frames)
+        times = bounds_in_seconds(  # (S, 2)
+            segments.bounds, extracted.times, self._encoder.frame_rate_hz
+        )
+        return decode_utterance(self._generator, segments.vectors, times, self.phones)
+
+
+def read_run_config(run_dir: Path) -> RunConfig:
+    """Read the settings a run was made with from its ``run.json``.
+
+    Raises
+    ------
+    UserError
+        If there is no run, or its record is damaged or of another version.
+    """
+    path = run_dir / RUN_FILE
+    try:
+        return RunConfig.model_validate(json.loads(path.read_text(encoding="utf-8"))["config"])
+    except OSError as error:
+        raise UserError(
+            f"{run_dir}: is no folder of a run (it has no {RUN_FILE}); "
+            "give the folder that `wav2vec-u run --out` made"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: is damaged or of another version; give the `wav2vec-u run` command again"
+        ) from error
