@@ -180,6 +180,8 @@ def transcribe(
         raise UserError(f"--format: {format_name} is unknown; use one of {', '.join(FORMATS)}")
     if out is None and len(files) > 1 and format_name not in _JOINABLE:
         raise UserError(f"--out: name a folder, since {format_name} holds one recording a file")
+    if out is not None and len({path.stem for path in files}) < len(files):
+        raise UserError("--out: two of the files have one name; transcribe them into two folders")
     recognizer = Recognizer.load(run_dir)
     failed = 0
     for path in files:

@@ -71,6 +71,12 @@ class FeaturesConfig(Settings):
     )
     batch_seconds: PositiveFloat = Field(60.0, description="audio in one length-bucketed batch")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:0`")
+    mfcc_cepstra: Annotated[int, Field(gt=0, le=22)] = Field(
+        20, description="cepstral coefficients (measured: 20 without deltas give purer segments)"
+    )
+    mfcc_deltas: bool = Field(
+        False, description="append first and second differences; 13 cepstra then give the usual 39"
+    )
     mfcc_normalize: Literal["utterance", "speaker", "none"] = Field(
         "utterance", description="mean and variance normalisation of MFCC frames"
     )
@@ -157,20 +163,46 @@ class GanConfig(Settings):
 
 
 class DeciphermentConfig(Settings):
-    """Annealed decipherment of cluster codes under a phone n-gram model."""
+    """Annealed expectation-maximisation over cluster codes under a phone n-gram model."""
 
-    codes: PositiveInt = Field(128, description="k-means codes of the segment vectors")
-    restarts: PositiveInt = 4
-    proposals: PositiveInt = 3_000_000
-    start_temperature: PositiveFloat = 60.0
-    end_temperature: PositiveFloat = 3.0
+    codes: PositiveInt = Field(200, description="k-means codes of the segment vectors (measured)")
+    min_phone_share: Probability = Field(
+        0.003, description="rarer phones are left out of the search: they attract wrong codes"
+    )
+    stay_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.2, description="that a segment goes on with the phone of the one before it"
+    )
+    start_sharpness: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.4, description="exponent of the emissions at the start: low is hot"
+    )
+    trigram_sharpness: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.64, description="exponent at which the trigram takes over from the bigram (measured)"
+    )
+    bigram_iterations: PositiveInt = 30
+    trigram_iterations: PositiveInt = Field(30, description="up to sharpness 1 (measured)")
+    final_iterations: PositiveInt = Field(10, description="at sharpness 1")
+    max_segments: PositiveInt = Field(
+        40_000, description="segments (about 45 minutes of speech) used while annealing"
+    )
+    max_total_segments: PositiveInt = Field(
+        150_000, description="segments used by the last iterations and to teach the generator"
+    )
+    generator_kernel: PositiveInt = Field(5, description="segments the generator sees at once")
+    generator_hidden: PositiveInt = Field(256, description="hidden channels of the generator")
+    generator_dropout: Probability = 0.2
+    generator_epochs: PositiveInt = Field(
+        10, description="few on purpose: the generator must smooth the posteriors, not copy them"
+    )
+    generator_lr: PositiveFloat = 2e-3
 
 
 class MatchingConfig(Settings):
     """How the generator learns without labels."""
 
-    method: Literal["decipherment", "gan"] = "decipherment"
-    seeds: PositiveInt = Field(4, description="independent restarts; the best is selected")
+    method: Literal["decipherment", "gan", "decipherment+gan"] = Field(
+        "decipherment", description="`decipherment+gan` starts the GAN from the decipherment"
+    )
+    seeds: PositiveInt = Field(3, description="independent restarts; the best is selected")
     seed: int = 0
     device: str = "auto"
     gan: GanConfig = GanConfig()

@@ -262,6 +262,9 @@ _BY_NAME = {stage.name: stage for stage in STAGES}
 # Where the machine computes is no part of what is computed.
 _NOT_IN_FINGERPRINT = {"device"}
 
+# Topics of the doctor that speak of the decode stage.
+_AFTER_TRAINING = ("decode", "phone rate")
+
 # Figure of metrics.json: the stage that counts it, and its name there.
 _METRICS = {
     "hours_audio": ("corpus", "hours"),
@@ -320,7 +323,7 @@ class Pipeline:
     ) -> None:
         language = language or config.language
         self.inputs = RunInputs(
-            config=config.model_copy(update={"language": language}),
+            config=_with_absolute_paths(config).model_copy(update={"language": language}),
             audio=_absolute(audio),
             text=_absolute(text),
             language=language,
@@ -496,7 +499,8 @@ class Pipeline:
 
     def _consult_doctor(self) -> None:
         """Stop before the expensive part where it would be wasted."""
-        findings = [item for item in diagnose(self.out) if item.topic not in ("decode", "phone rate")]
+        # What an earlier generator said is checked too, and is about to be replaced.
+        findings = [item for item in diagnose(self.out) if item.topic not in _AFTER_TRAINING]
         for finding in findings:
             if finding.level != "ok":
                 self._say("doctor", finding.level, _sentence(finding))
@@ -590,6 +594,15 @@ def _sentence(finding: Finding) -> str:
 
 def _absolute(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path).absolute()
+
+
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Return settings whose files are found from every folder, as `run.json` shall keep them."""
+    features, text = config.features, config.text
+    if Path(features.encoder).is_dir():
+        features = features.model_copy(update={"encoder": str(Path(features.encoder).absolute())})
+    text = text.model_copy(update={"lexicon": _absolute(text.lexicon)})
+    return config.model_copy(update={"features": features, "text": text})
 
 
 def _str_or_none(path: Path | None) -> str | None:

@@ -59,7 +59,11 @@ def load_encoder(config: FeaturesConfig) -> Encoder:
     if config.encoder == "mfcc":
         from wav2vec_u.features.mfcc import MfccEncoder
 
-        return MfccEncoder(normalize=config.mfcc_normalize == "utterance")
+        return MfccEncoder(
+            cepstra=config.mfcc_cepstra,
+            deltas=config.mfcc_deltas,
+            normalize=config.mfcc_normalize == "utterance",
+        )
     # transformers takes seconds to import: only those who need it wait for it.
     from wav2vec_u.features.hugging_face import HuggingFaceEncoder
 

@@ -20,60 +20,75 @@ WINDOW = 400  # samples: 25 ms
 HOP = 160  # samples: 10 ms
 FFT = 512
 PREEMPHASIS = 0.97
-MEL_FILTERS = 26
+MEL_FILTERS = 40
 LOWEST_HZ = 20.0
-CEPSTRA = 13
 LIFTER = 22
 DELTA_REACH = 2  # frames to either side of a difference
-DIM = 3 * CEPSTRA
 POWER_FLOOR = 1e-10  # below the quantisation noise of 16-bit audio
 BLOCK = 512  # frames worked on at once: their spectra stay in the processor's cache
 
 
 class MfccEncoder:
-    """39-dimensional MFCC frames at 100 Hz.
+    """MFCC frames at 100 Hz.
 
     Parameters
     ----------
+    cepstra : int
+        Coefficients of a frame, at most 22.
+    deltas : bool
+        Append first and second differences; with 13 cepstra, the usual 39 dimensions.
     normalize : bool
         Bring every coefficient to mean 0 and variance 1 over each waveform.
+
+    Attributes
+    ----------
+    dim : int
+        Numbers of a frame.
     """
 
     name = "mfcc"
-    dim = DIM
     frame_rate_hz = SAMPLE_RATE / HOP
 
-    def __init__(self, normalize: bool = True) -> None:
+    def __init__(self, cepstra: int = 20, deltas: bool = False, normalize: bool = True) -> None:
+        self.cepstra = cepstra
+        self.deltas = deltas
         self.normalize = normalize
+        self.dim = cepstra * (3 if deltas else 1)
 
     def encode(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
-        """Encode waveforms of (samples,) into frames of (T, 39); see `Encoder.encode`."""
-        frames = [mfcc(waveform) for waveform in waveforms]
+        """Encode waveforms of (samples,) into frames of (T, D); see `Encoder.encode`."""
+        frames = [mfcc(waveform, self.cepstra, self.deltas) for waveform in waveforms]
         if self.normalize:
             frames = [standardize(item, Moments().add(item)) for item in frames]
         return frames
 
 
-def mfcc(waveform: np.ndarray) -> np.ndarray:
-    """Compute cepstra, differences and second differences.
+def mfcc(waveform: np.ndarray, cepstra: int = 13, deltas: bool = True) -> np.ndarray:
+    """Compute cepstra, and their differences and second differences.
 
     Parameters
     ----------
     waveform : ndarray of shape (samples,)
         Mono, 16 kHz.
+    cepstra : int
+        Coefficients kept, the one that measures loudness included.
+    deltas : bool
+        Append the differences.
 
     Returns
     -------
-    ndarray of shape (T, 39), float32
+    ndarray of shape (T, cepstra) or (T, 3 * cepstra), float32
         Frame `t` covers the samples ``160 t`` to ``160 t + 400``; T is 0 below 400 samples.
     """
-    cepstra = log_mel(waveform) @ _cepstral_transform()  # (T, 26) -> (T, 13)
-    first = delta(cepstra)
-    return np.concatenate([cepstra, first, delta(first)], axis=1)
+    static = log_mel(waveform) @ _cepstral_transform(cepstra)  # (T, 40) -> (T, cepstra)
+    if not deltas:
+        return static
+    first = delta(static)
+    return np.concatenate([static, first, delta(first)], axis=1)
 
 
 def log_mel(waveform: np.ndarray) -> np.ndarray:
-    """Compute the logarithm of the power in 26 mel bands, (T, 26) float32."""
+    """Compute the logarithm of the power in 40 mel bands, (T, 40) float32."""
     samples = np.asarray(waveform, dtype=np.float32)
     n_frames = max(0, 1 + (len(samples) - WINDOW) // HOP)
     energies = np.empty((n_frames, MEL_FILTERS), dtype=np.float32)
@@ -128,9 +143,9 @@ def _mel_filters() -> np.ndarray:
 
 
 @cache
-def _cepstral_transform() -> np.ndarray:
-    # Orthonormal DCT-II, its first 13 rows, with the sinusoidal lifter of HTK folded in: (26, 13).
-    dct = scipy.fft.dct(np.eye(MEL_FILTERS), type=2, norm="ortho", axis=1)[:, :CEPSTRA]
-    lifter = 1.0 + LIFTER / 2 * np.sin(np.pi * np.arange(CEPSTRA) / LIFTER)
+def _cepstral_transform(cepstra: int) -> np.ndarray:
+    # Orthonormal DCT-II, its first rows, with the sinusoidal lifter of HTK folded in: (40, cepstra).
+    dct = scipy.fft.dct(np.eye(MEL_FILTERS), type=2, norm="ortho", axis=1)[:, :cepstra]
+    lifter = 1.0 + LIFTER / 2 * np.sin(np.pi * np.arange(cepstra) / LIFTER)
     transform: np.ndarray = (dct * lifter).astype(np.float32)
     return transform

@@ -11,7 +11,6 @@ from wav2vec_u.config import FeaturesConfig
 from wav2vec_u.features.batching import length_batches, map_ahead
 from wav2vec_u.features.encoder import load_encoder
 from wav2vec_u.features.extract import Extracted, Extractor, Rejected, SilenceMode
-from wav2vec_u.features.mfcc import MfccEncoder
 from wav2vec_u.features.moments import Moments
 from wav2vec_u.features.store import REJECTED_NAME, FrameStoreWriter
 from wav2vec_u.runtime.artifact import Work
@@ -122,7 +121,7 @@ def _speaker_moments(
     resumed run equal to an uninterrupted one without more ado.
     """
     plain = config.model_copy(update={"mfcc_normalize": "none"})
-    extractor = Extractor(MfccEncoder(normalize=False), plain, silence_mode)
+    extractor = Extractor(load_encoder(plain), plain, silence_mode)
     moments: dict[str, Moments] = defaultdict(Moments)
     results = _results(_batches(utterances, config, silence_mode), extractor)
     for utterance, result in progress(results, label="speakers", total=len(utterances)):

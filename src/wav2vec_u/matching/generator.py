@@ -1,7 +1,8 @@
 """The generator: segment vectors in, one phone distribution a step out.
 
 Baevski et al. (2021), section 4: a single convolution over time without a bias. Wav2vec-U 2.0
-puts a batch normalisation and a residual linear layer before it; both are options here.
+puts a batch normalisation and a residual linear layer before it; both are options here. Weak
+features such as MFCC are not linearly separable into phones and need a hidden layer.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Generator(nn.Module):
         Initial weight of a batch normalisation of the input (wav2vec-U 2.0: 30); 0 leaves it out.
     residual : bool
         Add a linear layer's output to the input (wav2vec-U 2.0).
+    hidden : int
+        Channels between the convolution over time and the output; 0 leaves the hidden layer out.
     reference_padding : bool
         Pad by ``kernel // 2`` on both sides as the reference does: an even kernel then gives
         S + 1 outputs. Otherwise there are exactly ``ceil(S / stride)``.
@@ -49,6 +52,7 @@ class Generator(nn.Module):
         *,
         batch_norm: float = 0.0,
         residual: bool = False,
+        hidden: int = 0,
         reference_padding: bool = False,
     ) -> None:
         super().__init__()
@@ -60,6 +64,7 @@ class Generator(nn.Module):
             "dropout": dropout,
             "batch_norm": batch_norm,
             "residual": residual,
+            "hidden": hidden,
             "reference_padding": reference_padding,
         }
         self.kernel = kernel
@@ -68,7 +73,9 @@ class Generator(nn.Module):
         self.reference_padding = reference_padding
         self.norm = MaskedBatchNorm(in_dim, batch_norm) if batch_norm > 0 else None
         self.residual = nn.Linear(in_dim, in_dim) if residual else None
-        self.conv = nn.Conv1d(in_dim, n_phones, kernel, stride=stride, bias=False)
+        width = hidden or n_phones
+        self.conv = nn.Conv1d(in_dim, width, kernel, stride=stride, bias=False)
+        self.output = nn.Linear(hidden, n_phones) if hidden else None
 
     def forward(
         self, segments: Tensor, mask: Tensor, rng: torch.Generator | None = None
@@ -106,7 +113,9 @@ class Generator(nn.Module):
             out_length = -(-length // self.stride)
             right = max(0, (out_length - 1) * self.stride + self.kernel - left - length)
         x = F.pad(x.transpose(1, 2), (left, right))  # (B, P, left + S + right)
-        logits = self.conv(x)[..., :out_length].transpose(1, 2)  # (B, S', V)
+        logits = self.conv(x)[..., :out_length].transpose(1, 2)  # (B, S', V or hidden)
+        if self.output is not None:
+            logits = self.output(self._drop(F.gelu(logits), rng))  # (B, S', V)
         mask = mask[:, :: self.stride]
         # The reference counts what the symmetric padding adds as valid, in front.
         mask = F.pad(mask, (out_length - mask.shape[1], 0), value=True)
@@ -116,7 +125,10 @@ class Generator(nn.Module):
         """Return a copy that keeps the first `n_phones` outputs."""
         copy = Generator(**{**self.settings, "n_phones": n_phones})
         state = {key: value.detach().cpu().clone() for key, value in self.state_dict().items()}
-        state["conv.weight"] = state["conv.weight"][:n_phones].clone()
+        for name in (
+            ("output.weight", "output.bias") if self.output is not None else ("conv.weight",)
+        ):
+            state[name] = state[name][:n_phones].clone()
         copy.load_state_dict(state)
         return copy.eval()
 

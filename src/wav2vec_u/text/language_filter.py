@@ -32,7 +32,7 @@ class LanguageFilter:
         Robust standard deviations below the median from which on a line is foreign.
     """
 
-    def __init__(self, threshold: float = 5.0) -> None:
+    def __init__(self, threshold: float = 4.0) -> None:
         self.threshold = threshold
 
     def fit(self, lines: Iterable[str]) -> LanguageFilter:

@@ -19,11 +19,10 @@ def test_finds_planted_foreign_lines() -> None:
 
 
 def test_unseen_characters_count_against_a_line() -> None:
-    bulk = LanguageFilter().fit(["the old house by the river"] * 60 + ["a cat by the house"] * 60)
-    assert bulk.keeps(["the old cat by the river", "дом у реки стоит давно"]).tolist() == [
-        True,
-        False,
-    ]
+    own = [" ".join(words) for words in make_language(0).sentences(500, "text")]
+    bulk = LanguageFilter().fit(own)
+    longest = max(own, key=len)
+    assert bulk.keeps([longest, "дом у реки стоит давно"]).tolist() == [True, False]
 
 
 def test_says_nothing_without_evidence() -> None:

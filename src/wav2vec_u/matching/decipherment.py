@@ -1,0 +1,273 @@
+"""Decipherment: read cluster codes as an unknown script of a known language.
+
+Every segment carries a k-means code. Which code stands for which phone is learned by
+expectation–maximisation of a hidden Markov model whose transitions are a phone n-gram model of the
+unpaired text, and whose emissions p(code | phone) are unknown (Knight et al., 2006, *Unsupervised
+analysis for decipherment problems*). From a random start this ends in a fluent private code. It is
+the annealing that finds the language: emissions are raised to a power ("sharpness") that grows
+from a small value, where every code can stand for every phone, to 1 (Ueda and Nakano, 1998,
+*Deterministic annealing EM algorithm*). What the first iterations find depends on the statistics
+of the corpus and hardly on chance, so that restarts agree.
+
+Nothing here knows a transcript.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wav2vec_u.config import DeciphermentConfig
+from wav2vec_u.matching.batches import TextSource
+from wav2vec_u.matching.ngram_hmm import Floats, PhoneTransitions, expect
+from wav2vec_u.runtime.checkpoint import load_checkpoint, save_checkpoint
+from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.progress import MetricsLog, progress
+from wav2vec_u.runtime.seeds import numpy_generator
+from wav2vec_u.text.ngram import NgramModel
+
+SMOOTHING = 0.1  # pseudo-counts of a phone, spread as the codes are
+START_NOISE = 0.3  # standard deviation of the first emissions' logarithm: breaks the symmetry
+CHECKPOINT_EVERY = 5  # iterations
+MIN_PHONES = 5  # fewer tell nothing apart
+
+
+@dataclass(frozen=True)
+class CodeLanguage:
+    """The phones that take part in the search and how they follow each other.
+
+    Attributes
+    ----------
+    phones : ndarray, shape (V,)
+        Their ids in the text's inventory.
+    transitions : PhoneTransitions
+        Over these V phones.
+    """
+
+    phones: NDArray[np.int64]
+    transitions: PhoneTransitions
+
+
+def learn_language(text: TextSource, min_phone_share: float) -> CodeLanguage:
+    """Estimate the transitions from the unpaired text, rare phones left out.
+
+    Sentences are cut at rare phones, and nothing is assumed about how an utterance begins: where
+    the voice activity detector cuts is not where sentences begin.
+
+    Parameters
+    ----------
+    text : TextSource
+    min_phone_share : float
+        Share of all phones below which a phone is left out.
+
+    Raises
+    ------
+    UserError
+        If hardly a phone is left.
+    """
+    n_phones = len(text.phones)
+    counts = np.zeros(n_phones, dtype=np.int64)
+    for i in range(len(text)):
+        counts += np.bincount(text.sentence(i), minlength=n_phones)
+    kept = np.flatnonzero(counts > max(0.0, min_phone_share * counts.sum()))
+    if len(kept) < MIN_PHONES:
+        raise UserError(
+            f"text: only {len(kept)} phones are common enough to search with; give it more text "
+            "or lower matching.decipherment.min_phone_share"
+        )
+    new_ids = np.full(n_phones, -1)
+    new_ids[kept] = np.arange(len(kept))
+    symbols = [text.phones[i] for i in kept]
+    models = {
+        order: NgramModel(order).fit(_pieces(text, new_ids), symbols).dense(order)
+        for order in (2, 3)
+    }
+    unigram = counts[kept] / counts[kept].sum()
+    bigram = _normalised(models[2])
+    v = len(kept)
+    trigram = np.empty((v, v + 1, v))
+    trigram[:, :v] = _normalised(models[3]).transpose(1, 0, 2)  # [x, y, z] -> [y, x, z]
+    trigram[:, v] = bigram
+    transitions = PhoneTransitions(
+        unigram.astype(np.float32), bigram.astype(np.float32), trigram.astype(np.float32)
+    )
+    return CodeLanguage(kept, transitions)
+
+
+def _pieces(text: TextSource, new_ids: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for i in range(len(text)):
+        ids = new_ids[text.sentence(i)]
+        rare = np.flatnonzero(ids < 0)
+        for piece in np.split(ids, rare):
+            piece = piece[piece >= 0]
+            if len(piece) > 1:
+                yield piece
+
+
+def _normalised(log10_table: NDArray[np.float32]) -> NDArray[np.float64]:
+    # The mass of the sentence's end goes to the phones: utterances end where the detector cuts.
+    table = np.power(10.0, log10_table.astype(np.float64))
+    total: NDArray[np.float64] = table / table.sum(axis=-1, keepdims=True)
+    return total
+
+
+@dataclass(frozen=True)
+class Deciphered:
+    """What the search found.
+
+    Attributes
+    ----------
+    posteriors : ndarray, shape (S, V), float32
+        p(phone | utterance) for every segment, over `CodeLanguage.phones`.
+    gain : float
+        Log-likelihood a segment, less that of codes drawn by their frequency alone, nats: how much
+        of the codes the language explains. The higher, the better the reading.
+    """
+
+    posteriors: Floats
+    gain: float
+
+
+class Decipherment:
+    """Annealed expectation–maximisation of one reading.
+
+    Parameters
+    ----------
+    codes : list of ndarray, each (S,)
+        Codes of every utterance's segments.
+    n_codes : int
+        K.
+    language : CodeLanguage
+    config : DeciphermentConfig
+    seed : int
+        Of the small noise of the start and the choice of utterances to anneal on.
+    folder : Path
+        Gets ``log.jsonl`` and a checkpoint every few iterations.
+    threads : int
+        That share the work; they do not change the result.
+    """
+
+    def __init__(
+        self,
+        codes: list[NDArray[np.int32]],
+        n_codes: int,
+        language: CodeLanguage,
+        config: DeciphermentConfig,
+        *,
+        seed: int,
+        folder: Path,
+        threads: int,
+    ) -> None:
+        self.config = config
+        self.language = language
+        self.folder = folder
+        self.threads = threads
+        self._all = _Corpus.of(codes)
+        self._some = _Corpus.of(_sample(codes, config.max_segments, seed))
+        frequency = np.bincount(self._all.symbols, minlength=n_codes) + 0.5
+        self._frequency = frequency / frequency.sum()  # (K,)
+        rng = numpy_generator(seed, "decipherment")
+        noise = np.exp(START_NOISE * rng.standard_normal((n_codes, len(language.phones))))
+        self._emissions = self._estimate(noise * self._frequency[:, None])
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the state of an unfinished search is kept."""
+        return self.folder / "checkpoint.safetensors"
+
+    def run(self, resume: bool) -> Deciphered:
+        """Search, from the last checkpoint if `resume` is set and there is one."""
+        done = 0
+        if resume and self.checkpoint.exists():
+            state = load_checkpoint(self.checkpoint)
+            done, self._emissions = state["iteration"], state["emissions"].numpy()
+        schedule = list(self._schedule())
+        deciphered = None
+        with (
+            ThreadPoolExecutor(self.threads) as pool,
+            MetricsLog(self.folder / "log.jsonl") as log,
+        ):
+            for number in progress(range(done, len(schedule)), label="decipherment"):
+                order, sharpness = schedule[number]
+                corpus = self._all if sharpness == 1 else self._some
+                deciphered = self._iterate(corpus, order, sharpness, pool)
+                log.write(iteration=number, order=order, sharpness=sharpness, gain=deciphered.gain)
+                if (number + 1) % CHECKPOINT_EVERY == 0 and number + 1 < len(schedule):
+                    self._save(number + 1)
+        assert deciphered is not None  # the last iteration is never checkpointed
+        return deciphered
+
+    def _schedule(self) -> Iterator[tuple[int, float]]:
+        config = self.config
+        middle = config.trigram_sharpness
+        for step in range(config.bigram_iterations):
+            share = step / config.bigram_iterations
+            yield 2, config.start_sharpness + share * (middle - config.start_sharpness)
+        for step in range(config.trigram_iterations):
+            yield 3, middle + (1 - middle) * step / config.trigram_iterations
+        for _ in range(config.final_iterations):
+            yield 3, 1.0
+
+    def _iterate(
+        self, corpus: _Corpus, order: int, sharpness: float, pool: ThreadPoolExecutor
+    ) -> Deciphered:
+        # Divided by the codes' frequencies, which are the same for every phone, so that a code's
+        # likelihoods keep to a comfortable range and their logarithm is a gain.
+        relative = self._emissions / self._frequency[:, None]
+        posteriors = np.zeros((len(corpus.symbols), relative.shape[1]), dtype=np.float32)
+        found = expect(
+            order,
+            corpus.symbols,
+            corpus.offsets,
+            (relative**sharpness).astype(np.float32),
+            self.language.transitions,
+            self.config.stay_probability,
+            posteriors,
+            pool,
+        )
+        self._emissions = self._estimate(found.counts)
+        return Deciphered(posteriors, found.log_likelihood / len(corpus.symbols))
+
+    def _estimate(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        smoothed = counts + SMOOTHING * self._frequency[:, None]
+        estimate: NDArray[np.float64] = smoothed / smoothed.sum(axis=0)
+        return estimate
+
+    def _save(self, iteration: int) -> None:
+        emissions = torch.from_numpy(self._emissions)
+        save_checkpoint(self.checkpoint, {"iteration": iteration, "emissions": emissions})
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    symbols: NDArray[np.int32]  # (S,)
+    offsets: NDArray[np.int64]  # (U + 1,)
+
+    @classmethod
+    def of(cls, codes: Iterable[NDArray[np.int32]]) -> _Corpus:
+        utterances = list(codes)
+        lengths = [len(utterance) for utterance in utterances]
+        return cls(
+            np.concatenate(utterances).astype(np.int32),
+            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        )
+
+
+def _sample(
+    codes: list[NDArray[np.int32]], max_segments: int, seed: int
+) -> list[NDArray[np.int32]]:
+    order = numpy_generator(seed, "annealing sample").permutation(len(codes))
+    room = max_segments
+    chosen: list[int] = []
+    for i in order.tolist():
+        if chosen and len(codes[i]) > room:
+            break
+        chosen.append(i)
+        room -= len(codes[i])
+    return [codes[i] for i in sorted(chosen)]

@@ -1,0 +1,157 @@
+"""The matching stage: segments and unpaired phones in, the selected generator out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wav2vec_u.config import MatchingConfig
+from wav2vec_u.matching.gan import train_gan
+from wav2vec_u.matching.generator import Generator, save_generator
+from wav2vec_u.matching.readings import GENERATOR_NAME, Reading, decipher
+from wav2vec_u.matching.selection import Score, score, select
+from wav2vec_u.runtime.artifact import Work
+from wav2vec_u.runtime.files import write_json
+from wav2vec_u.segments.store import SegmentStore
+from wav2vec_u.text.corpus import PhoneText
+from wav2vec_u.text.ngram import NgramModel
+
+CONVERGED_PPL_RATIO = 2.0  # a reading this far above the text's own perplexity is no language
+
+
+def run(work: Work, config: MatchingConfig, segments: Path, text: Path) -> None:
+    """Learn several generators without labels and keep the best.
+
+    Writes ``generator.safetensors``, ``selection.json`` (figures of every member) and
+    ``member_NN/``.
+
+    Parameters
+    ----------
+    work : Work
+        Resumed member by member, and inside a member from its last checkpoint.
+    config : MatchingConfig
+    segments, text : Path
+        Finished artefacts.
+
+    Raises
+    ------
+    UserError
+        If there is too little to learn from, or nothing was learned.
+    """
+    store, phones = SegmentStore(segments), PhoneText(text)
+    lm = phones.language_model()
+    if config.method == "gan":
+        members = _by_gan(work, config, store, phones, lm, start=None)
+    else:
+        readings = decipher(
+            work.folder if config.method == "decipherment" else work.folder / "start",
+            store,
+            phones,
+            config,
+            architecture=_architecture(config),
+            resume=work.resumed,
+            threads=torch.get_num_threads(),
+        )
+        if config.method == "decipherment":
+            members = [_Member.of_reading(reading, lm, len(phones.phones)) for reading in readings]
+        else:
+            best = max(readings, key=lambda reading: reading.gain)
+            members = _by_gan(work, config, store, phones, lm, start=best.generator.state_dict())
+    chosen = _choose(members)
+    save_generator(work.folder / GENERATOR_NAME, members[chosen].generator)
+    text_ppl = lm.perplexity([phones.sentence(i) for i in range(min(len(phones), 1_000))])
+    rows = [member.row(text_ppl) for member in members]
+    metric = "likelihood_gain" if config.method == "decipherment" else "paper_three_steps"
+    write_json(
+        work.folder / "selection.json",
+        {
+            "metric": metric,
+            "selected": members[chosen].number,
+            "selected_by_paper": members[select([member.score for member in members])].number,
+            "text_lm_ppl": round(text_ppl, 4),
+            "members": rows,
+        },
+    )
+    work.counts.update(
+        seeds=config.seeds,
+        seeds_converged=sum(row["converged"] for row in rows),
+        selected_seed=members[chosen].number,
+        selection_metric=metric,
+        lm_ppl=rows[chosen]["lm_ppl"],
+        text_lm_ppl=round(text_ppl, 4),
+    )
+
+
+class _Member:
+    """A trained generator with its label-free figures."""
+
+    def __init__(self, number: int, generator: Generator, score: Score, gain: float | None) -> None:
+        self.number = number
+        self.generator = generator
+        self.score = score
+        self.gain = gain
+
+    @classmethod
+    def of_reading(cls, reading: Reading, lm: NgramModel, n_phones: int) -> _Member:
+        figures = score(reading.candidate, lm, n_phones - 1)
+        return cls(reading.member, reading.generator, figures, reading.gain)
+
+    def row(self, text_ppl: float) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "member": self.number,
+            "lm_ppl": round(self.score.lm_ppl, 4),
+            "usage": round(self.score.usage, 4),
+            "weighted_lm_ppl": round(self.score.weighted_lm_ppl, 4),
+            "log_prob": round(self.score.log_prob, 2),
+            "converged": bool(self.score.lm_ppl < CONVERGED_PPL_RATIO * text_ppl),
+        }
+        if self.gain is not None:
+            row["likelihood_gain"] = round(self.gain, 5)
+        return row
+
+
+def _by_gan(
+    work: Work,
+    config: MatchingConfig,
+    store: SegmentStore,
+    phones: PhoneText,
+    lm: NgramModel,
+    start: dict[str, torch.Tensor] | None,
+) -> list[_Member]:
+    results = train_gan(
+        work.folder, store, phones, config, dev_lm=lm, resume=work.resumed, start=start
+    )
+    members = []
+    for result in results:
+        assert result.score is not None  # a language model was given
+        members.append(_Member(result.member, result.generator, result.score, None))
+    return members
+
+
+def _choose(members: list[_Member]) -> int:
+    gains = [member.gain for member in members]
+    known = [gain for gain in gains if gain is not None]
+    if len(known) == len(members):
+        return gains.index(max(known))
+    return select([member.score for member in members])
+
+
+def _architecture(config: MatchingConfig) -> dict[str, Any]:
+    if config.method == "decipherment+gan":
+        gan = config.gan
+        return {
+            "kernel": gan.generator_kernel,
+            "stride": gan.generator_stride,
+            "dropout": gan.generator_dropout,
+            "batch_norm": gan.generator_batch_norm,
+            "residual": gan.generator_residual,
+        }
+    settings = config.decipherment
+    return {
+        "kernel": settings.generator_kernel,
+        "dropout": settings.generator_dropout,
+        "batch_norm": 1.0,
+        "hidden": settings.generator_hidden,
+    }
