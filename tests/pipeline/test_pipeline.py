@@ -200,16 +200,16 @@ def test_references_do_not_leak(elsewhere: Workshop, tmp_path: Path) -> None:
     assert learned(tmp_path / "removed") == truth
 
 
-def test_stages_can_be_run_one_by_one(
-    fresh: Workshop, finished: Workshop, tmp_path: Path
-) -> None:
+def test_stages_can_be_run_one_by_one(fresh: Workshop, finished: Workshop, tmp_path: Path) -> None:
     assert fresh.run(until="text", audio=None) == {"text"}
     assert fresh.run(until="corpus", text=None) == {"corpus"}
     assert fresh.run(until="segments", text=None) == {"silence", "features", "segments"}
     with pytest.raises(UserError, match="--text"):
         fresh.run(text=None)
     with pytest.raises(UserError, match="needs segments, which has not run"):
-        Pipeline(tiny_config(), fresh.manifest, fresh.text, "en", tmp_path / "new").run(only="decode")
+        Pipeline(tiny_config(), fresh.manifest, fresh.text, "en", tmp_path / "new").run(
+            only="decode"
+        )
     assert fresh.run(until="decode") == {"matching", "decode"}
     assert fresh.run() == {"evaluate"}
     assert content(fresh.out) == content(finished.out)
@@ -225,8 +225,8 @@ def test_the_doctor_stops_before_training(again: Workshop) -> None:
 
 
 def test_a_folder_is_evaluated_with_references_of_its_own(elsewhere: Workshop) -> None:
-    audio = elsewhere.folder / "audio"
-    references = elsewhere.manifest.rename(elsewhere.manifest.parent / "references.tsv")
+    audio = elsewhere.manifest.parent
+    references = elsewhere.manifest.rename(audio / "references.tsv")
     config = tiny_config(corpus={"held_out_fraction": 0.4})
     learning = set(NAMES) - {"evaluate", "text"}
     assert elsewhere.run(audio=audio, config=config) == learning

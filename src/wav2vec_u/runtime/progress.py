@@ -20,9 +20,7 @@ def progress(items: Iterable[T], *, label: str, total: int | None = None) -> Ite
     >>> list(progress([1, 2], label="counting"))
     [1, 2]
     """
-    yield from tqdm(
-        items, desc=label, total=total, disable=not sys.stderr.isatty(), leave=False
-    )
+    yield from tqdm(items, desc=label, total=total, disable=not sys.stderr.isatty(), leave=False)
 
 
 class MetricsLog:
