@@ -240,7 +240,7 @@ STAGES = (
         "matching",
         _start_matching,
         needs=("segments", "text"),
-        figures="seed {selected_seed} of {seeds} selected, {seeds_converged} converged",
+        figures="restart {selected_seed} of {seeds} selected",
         resumable=True,
     ),
     Stage(

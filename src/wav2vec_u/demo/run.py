@@ -70,9 +70,7 @@ def _show(out: Path, metrics: dict[str, Any], console: Console) -> None:
         if number == SHOWN:
             break
         console.print(f"  said   {' '.join(row['reference'])}", markup=False, highlight=False)
-        console.print(
-            f"  heard  {' '.join(row['hypothesis'])}\n", markup=False, highlight=False
-        )
+        console.print(f"  heard  {' '.join(row['hypothesis'])}\n", markup=False, highlight=False)
     console.print(
         f"phone error rate {metrics['per']:.1f} % "
         f"(95 % interval {metrics['per_low']:.1f}-{metrics['per_high']:.1f}; "

@@ -83,7 +83,7 @@ def learn_language(text: TextSource, min_phone_share: float) -> CodeLanguage:
         )
     new_ids = np.full(n_phones, -1)
     new_ids[kept] = np.arange(len(kept))
-    symbols = [text.phones[i] for i in kept]
+    symbols = [text.phones[i] for i in kept.tolist()]
     models = {
         order: NgramModel(order).fit(_pieces(text, new_ids), symbols).dense(order)
         for order in (2, 3)

@@ -8,17 +8,18 @@ from typing import Any
 import torch
 
 from wav2vec_u.config import MatchingConfig
+from wav2vec_u.matching.agreement import CONVERGED_BELOW, disagreements, nearest
 from wav2vec_u.matching.gan import train_gan
 from wav2vec_u.matching.generator import Generator, save_generator
 from wav2vec_u.matching.readings import GENERATOR_NAME, Reading, decipher
-from wav2vec_u.matching.selection import Score, score, select
+from wav2vec_u.matching.selection import Candidate, Score, score, select
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.files import write_json
 from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.text.ngram import NgramModel
 
-CONVERGED_PPL_RATIO = 2.0  # a reading this far above the text's own perplexity is no language
+TEXT_SENTENCES = 1_000  # of the unpaired text, for a perplexity to compare with
 
 
 def run(work: Work, config: MatchingConfig, segments: Path, text: Path) -> None:
@@ -61,8 +62,10 @@ def run(work: Work, config: MatchingConfig, segments: Path, text: Path) -> None:
             members = _by_gan(work, config, store, phones, lm, start=best.generator.state_dict())
     chosen = _choose(members)
     save_generator(work.folder / GENERATOR_NAME, members[chosen].generator)
-    text_ppl = lm.perplexity([phones.sentence(i) for i in range(min(len(phones), 1_000))])
-    rows = [member.row(text_ppl) for member in members]
+    sample = range(min(len(phones), TEXT_SENTENCES))
+    text_ppl = lm.perplexity([phones.sentence(i) for i in sample])
+    distances = nearest(disagreements([member.candidate for member in members]))
+    rows = [member.row(distance) for member, distance in zip(members, distances, strict=True)]
     metric = "likelihood_gain" if config.method == "decipherment" else "paper_three_steps"
     write_json(
         work.folder / "selection.json",
@@ -76,7 +79,7 @@ def run(work: Work, config: MatchingConfig, segments: Path, text: Path) -> None:
     )
     work.counts.update(
         seeds=config.seeds,
-        seeds_converged=sum(row["converged"] for row in rows),
+        seeds_converged=None if len(rows) == 1 else sum(row["converged"] for row in rows),
         selected_seed=members[chosen].number,
         selection_metric=metric,
         lm_ppl=rows[chosen]["lm_ppl"],
@@ -87,26 +90,36 @@ def run(work: Work, config: MatchingConfig, segments: Path, text: Path) -> None:
 class _Member:
     """A trained generator with its label-free figures."""
 
-    def __init__(self, number: int, generator: Generator, score: Score, gain: float | None) -> None:
+    def __init__(
+        self,
+        number: int,
+        generator: Generator,
+        candidate: Candidate,
+        score: Score,
+        gain: float | None,
+    ) -> None:
         self.number = number
         self.generator = generator
+        self.candidate = candidate
         self.score = score
         self.gain = gain
 
     @classmethod
     def of_reading(cls, reading: Reading, lm: NgramModel, n_phones: int) -> _Member:
         figures = score(reading.candidate, lm, n_phones - 1)
-        return cls(reading.member, reading.generator, figures, reading.gain)
+        return cls(reading.member, reading.generator, reading.candidate, figures, reading.gain)
 
-    def row(self, text_ppl: float) -> dict[str, Any]:
+    def row(self, nearest_disagreement: float | None) -> dict[str, Any]:
         row: dict[str, Any] = {
             "member": self.number,
             "lm_ppl": round(self.score.lm_ppl, 4),
             "usage": round(self.score.usage, 4),
             "weighted_lm_ppl": round(self.score.weighted_lm_ppl, 4),
             "log_prob": round(self.score.log_prob, 2),
-            "converged": bool(self.score.lm_ppl < CONVERGED_PPL_RATIO * text_ppl),
         }
+        if nearest_disagreement is not None:
+            row["nearest_disagreement"] = round(nearest_disagreement, 2)
+            row["converged"] = nearest_disagreement < CONVERGED_BELOW
         if self.gain is not None:
             row["likelihood_gain"] = round(self.gain, 5)
         return row
@@ -126,7 +139,9 @@ def _by_gan(
     members = []
     for result in results:
         assert result.score is not None  # a language model was given
-        members.append(_Member(result.member, result.generator, result.score, None))
+        members.append(
+            _Member(result.member, result.generator, result.candidate, result.score, None)
+        )
     return members
 
 
