@@ -180,7 +180,9 @@ class DeciphermentConfig(Settings):
     )
     bigram_iterations: PositiveInt = 30
     trigram_iterations: PositiveInt = Field(30, description="up to sharpness 1 (measured)")
-    final_iterations: PositiveInt = Field(10, description="at sharpness 1")
+    final_iterations: PositiveInt = Field(
+        60, description="at most, at sharpness 1; the search ends when it gains no more"
+    )
     max_segments: PositiveInt = Field(
         40_000, description="segments (about 45 minutes of speech) used while annealing"
     )

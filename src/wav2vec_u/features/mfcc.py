@@ -80,7 +80,7 @@ def mfcc(waveform: np.ndarray, cepstra: int = 13, deltas: bool = True) -> np.nda
     ndarray of shape (T, cepstra) or (T, 3 * cepstra), float32
         Frame `t` covers the samples ``160 t`` to ``160 t + 400``; T is 0 below 400 samples.
     """
-    static = log_mel(waveform) @ _cepstral_transform(cepstra)  # (T, 40) -> (T, cepstra)
+    static: np.ndarray = log_mel(waveform) @ _cepstral_transform(cepstra)  # (T, 40) -> (T, cepstra)
     if not deltas:
         return static
     first = delta(static)

@@ -35,6 +35,7 @@ from wav2vec_u.text.ngram import NgramModel
 SMOOTHING = 0.1  # pseudo-counts of a phone, spread as the codes are
 START_NOISE = 0.3  # standard deviation of the first emissions' logarithm: breaks the symmetry
 CHECKPOINT_EVERY = 5  # iterations
+FINAL_TOLERANCE = 1e-3  # nats a segment; at full sharpness, the search ends when it gains less
 MIN_PHONES = 5  # fewer tell nothing apart
 
 
@@ -183,10 +184,11 @@ class Decipherment:
 
     def run(self, resume: bool) -> Deciphered:
         """Search, from the last checkpoint if `resume` is set and there is one."""
-        done = 0
+        done, gain = 0, -np.inf
         if resume and self.checkpoint.exists():
             state = load_checkpoint(self.checkpoint)
-            done, self._emissions = state["iteration"], state["emissions"].numpy()
+            done, gain = state["iteration"], state["gain"]
+            self._emissions = state["emissions"].numpy()
         schedule = list(self._schedule())
         deciphered = None
         with (
@@ -195,11 +197,16 @@ class Decipherment:
         ):
             for number in progress(range(done, len(schedule)), label="decipherment"):
                 order, sharpness = schedule[number]
-                corpus = self._all if sharpness == 1 else self._some
-                deciphered = self._iterate(corpus, order, sharpness, pool)
+                final = sharpness == 1
+                deciphered = self._iterate(
+                    self._all if final else self._some, order, sharpness, pool
+                )
                 log.write(iteration=number, order=order, sharpness=sharpness, gain=deciphered.gain)
+                if final and deciphered.gain < gain + FINAL_TOLERANCE:
+                    break
+                gain = deciphered.gain if final else -np.inf
                 if (number + 1) % CHECKPOINT_EVERY == 0 and number + 1 < len(schedule):
-                    self._save(number + 1)
+                    self._save(number + 1, gain)
         assert deciphered is not None  # the last iteration is never checkpointed
         return deciphered
 
@@ -239,9 +246,10 @@ class Decipherment:
         estimate: NDArray[np.float64] = smoothed / smoothed.sum(axis=0)
         return estimate
 
-    def _save(self, iteration: int) -> None:
+    def _save(self, iteration: int, gain: float) -> None:
         emissions = torch.from_numpy(self._emissions)
-        save_checkpoint(self.checkpoint, {"iteration": iteration, "emissions": emissions})
+        state = {"iteration": iteration, "gain": float(gain), "emissions": emissions}
+        save_checkpoint(self.checkpoint, state)
 
 
 @dataclass(frozen=True)
