@@ -184,7 +184,7 @@ class DeciphermentConfig(Settings):
         60, description="at most, at sharpness 1; the search ends when it gains no more"
     )
     max_segments: PositiveInt = Field(
-        40_000, description="segments (about 45 minutes of speech) used while annealing"
+        20_000, description="segments (about 25 minutes of speech) used while annealing"
     )
     max_total_segments: PositiveInt = Field(
         150_000, description="segments used by the last iterations and to teach the generator"
