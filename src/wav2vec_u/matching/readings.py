@@ -251,7 +251,7 @@ def distil(
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
-                total += float(loss)
+                total += float(loss.detach())
                 batches += 1
             log.write(epoch=epoch, distil_loss=total / batches)
     generator.eval()

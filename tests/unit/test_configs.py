@@ -1,0 +1,109 @@
+"""The settings that are shipped, and the settings that the documentation speaks of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from wav2vec_u.config import RunConfig, load_config
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+SMALL = ("demo", "kathleen", "kerstin", "low_resource")  # hold only what differs from the defaults
+PUBLISHED = ("timit", "librispeech")
+DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+# A row of a table of settings: | `section.key` | default | ...
+SETTING_ROW = re.compile(r"^\| `([a-z_.]+)` \| ([^|]+) \|", re.MULTILINE)
+
+
+def path_of(name: str) -> Path:
+    return ROOT / "configs" / f"{name}.yaml"
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of nested settings."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+DEFAULTS = dict(leaves(RunConfig().model_dump(mode="json")))
+
+
+def test_every_expected_file_is_there() -> None:
+    assert {path.stem for path in CONFIGS} == {*SMALL, *PUBLISHED}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_file_loads_and_says_what_it_holds(path: Path) -> None:
+    written = dict(leaves(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    loaded = dict(leaves(load_config(path).model_dump(mode="json")))
+    assert written
+    assert written == {key: loaded[key] for key in written}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_files_repeat_no_default(name: str) -> None:
+    written = dict(leaves(yaml.safe_load(path_of(name).read_text(encoding="utf-8"))))
+    assert [key for key, value in written.items() if DEFAULTS[key] == value] == []
+
+
+def test_the_demo_runs_with_its_file() -> None:
+    from wav2vec_u.demo.recordings import RecordingsConfig
+    from wav2vec_u.demo.run import DEMO_SEEDS
+
+    used = load_config(language=RecordingsConfig().voice, matching={"seeds": DEMO_SEEDS})
+    assert load_config(path_of("demo")) == used
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_settings(name: str) -> None:
+    config = load_config(path_of(name))
+    assert config.features.encoder == "facebook/wav2vec2-large-lv60"
+    assert config.features.layer == 14
+    segments = config.segments
+    assert (segments.boundaries, segments.clusters) == ("clusters", 128)
+    assert (segments.pca_dim, segments.pool_pairs) == (512, True)
+    assert config.matching.method == "gan"
+    gan = config.matching.gan
+    assert gan.reference
+    assert gan.segmenter == "join"
+    assert (gan.gradient_penalty, gan.smoothness, gan.diversity) == (1.5, 0.5, 4.0)
+    assert (gan.generator_kernel, gan.generator_stride, gan.generator_dropout) == (4, 1, 0.1)
+    assert (gan.discriminator_dim, gan.discriminator_depth) == (384, 2)
+    assert gan.discriminator_kernel == 6
+    assert (gan.generator_lr, gan.discriminator_lr) == (4e-4, 5e-4)
+    assert (gan.batch_size, gan.updates) == (160, 150_000)
+
+
+def test_silence_of_the_published_settings() -> None:
+    timit, librispeech = (load_config(path_of(name)) for name in PUBLISHED)
+    assert timit.silence.method == "none"
+    assert (timit.text.silence_probability, timit.text.surround_with_silence) == (0.0, False)
+    assert (librispeech.silence.method, librispeech.silence.threshold) == ("rvad", 0.4)
+    assert librispeech.text.silence_probability == 0.25
+    assert librispeech.text.surround_with_silence
+
+
+def test_documented_settings_exist_with_these_defaults() -> None:
+    """Tables in the pages have rows ``| `section.key` | default | ...``."""
+    rows = [
+        (path.name, key, written.strip().strip("`"))
+        for path in DOCS
+        for key, written in SETTING_ROW.findall(path.read_text(encoding="utf-8"))
+        if "." in key
+    ]
+    assert len(rows) > 40
+    wrong = [
+        (page, key, written)
+        for page, key, written in rows
+        if key not in DEFAULTS or yaml.safe_load(written) != DEFAULTS[key]
+    ]
+    assert wrong == []
