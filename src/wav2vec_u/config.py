@@ -173,13 +173,15 @@ class DeciphermentConfig(Settings):
         0.2, description="that a segment goes on with the phone of the one before it"
     )
     start_sharpness: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.4, description="exponent of the emissions at the start: low is hot"
+        0.3, description="exponent of the emissions at the start: low is hot"
     )
     trigram_sharpness: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.64, description="exponent at which the trigram takes over from the bigram (measured)"
+        0.4,
+        description="exponent at which the trigram takes over from the bigram; a bigram that cools "
+        "further settles on wrong readings (measured)",
     )
-    bigram_iterations: PositiveInt = 30
-    trigram_iterations: PositiveInt = Field(30, description="up to sharpness 1 (measured)")
+    bigram_iterations: PositiveInt = 15
+    trigram_iterations: PositiveInt = Field(40, description="up to sharpness 1 (measured)")
     final_iterations: PositiveInt = Field(
         60, description="at most, at sharpness 1; the search ends when it gains no more"
     )
