@@ -9,7 +9,6 @@ after 1,000 updates (about 20 s on one core); after 500 they still stand at 77 t
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,13 +79,10 @@ def log_rows(folder: Path) -> list[dict[str, float]]:
 
 
 def test_gan_learns_from_nothing(tmp_path: Path) -> None:
-    began = time.process_time()
     (result,) = train_gan(
         tmp_path, PLANTED.segments, PLANTED.text, config(1_000), BigramModel(PLANTED)
     )
-    seconds = time.process_time() - began
     assert phone_error_rate(result.generator, "test") <= 10
-    assert seconds <= 120
     # Learning is to be seen without labels too: the language model likes the transcripts more,
     # and the discriminator gets worse at telling them from text.
     rows = log_rows(tmp_path)
