@@ -144,7 +144,7 @@ def _mel_filters() -> np.ndarray:
 
 @cache
 def _cepstral_transform(cepstra: int) -> np.ndarray:
-    # Orthonormal DCT-II, its first rows, with the sinusoidal lifter of HTK folded in: (40, cepstra).
+    # Orthonormal DCT-II, first rows, with the sinusoidal lifter of HTK folded in: (40, cepstra).
     dct = scipy.fft.dct(np.eye(MEL_FILTERS), type=2, norm="ortho", axis=1)[:, :cepstra]
     lifter = 1.0 + LIFTER / 2 * np.sin(np.pi * np.arange(cepstra) / LIFTER)
     transform: np.ndarray = (dct * lifter).astype(np.float32)
