@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wav2vec_u.config import FeaturesConfig
+from wav2vec_u.features.encoder import load_encoder
 from wav2vec_u.features.mfcc import HOP, MEL_FILTERS, MfccEncoder, delta, log_mel, mfcc
 
 RATE = 16_000
@@ -22,20 +24,20 @@ def inverse_mel(value: float) -> float:
     return 700 * (10 ** (value / 2595) - 1)
 
 
-def slow_cepstra(waveform: np.ndarray) -> np.ndarray:
+def slow_cepstra(waveform: np.ndarray, count: int) -> np.ndarray:
     """Davis and Mermelstein's recipe, one frame, filter and coefficient at a time."""
     x = waveform.astype(np.float64)
     emphasised = [x[0] - 0.97 * x[0]] + [x[i] - 0.97 * x[i - 1] for i in range(1, len(x))]
     hamming = [0.54 - 0.46 * math.cos(2 * math.pi * i / 399) for i in range(400)]
     low, high = mel(20), mel(8000)
-    corners = [low + (high - low) * i / 27 for i in range(28)]
+    corners = [low + (high - low) * i / 41 for i in range(42)]
     rows = []
     for start in range(0, len(x) - 400 + 1, 160):
         frame = np.array([emphasised[start + i] * hamming[i] for i in range(400)])
         n = np.arange(400)
         power = [abs(np.sum(frame * np.exp(-2j * np.pi * k * n / 512))) ** 2 for k in range(257)]
         logs = []
-        for band in range(26):
+        for band in range(40):
             left, centre, right = corners[band : band + 3]
             energy = 0.0
             for k in range(257):
@@ -46,9 +48,9 @@ def slow_cepstra(waveform: np.ndarray) -> np.ndarray:
                     energy += power[k] * (right - position) / (right - centre)
             logs.append(math.log(max(energy, 1e-10)))
         cepstra = []
-        for c in range(13):
-            total = sum(logs[b] * math.cos(math.pi * c * (b + 0.5) / 26) for b in range(26))
-            scale = math.sqrt((1 if c == 0 else 2) / 26)
+        for c in range(count):
+            total = sum(logs[b] * math.cos(math.pi * c * (b + 0.5) / 40) for b in range(40))
+            scale = math.sqrt((1 if c == 0 else 2) / 40)
             lifter = 1 + 11 * math.sin(math.pi * c / 22)
             cepstra.append(total * scale * lifter)
         rows.append(cepstra)
@@ -71,24 +73,45 @@ def noise() -> np.ndarray:
     return (0.1 * rng.standard_normal(3_000)).astype(np.float32)
 
 
-def test_cepstra_and_differences_equal_the_textbook(noise: np.ndarray) -> None:
-    cepstra = slow_cepstra(noise)
+@pytest.mark.parametrize("count", [13, 20, 22])
+def test_cepstra_and_differences_equal_the_textbook(noise: np.ndarray, count: int) -> None:
+    cepstra = slow_cepstra(noise, count)
+    assert cepstra.shape == (17, count)
+    np.testing.assert_allclose(mfcc(noise, count, deltas=False), cepstra, rtol=1e-3, atol=2e-3)
     first = slow_delta(cepstra)
     expected = np.concatenate([cepstra, first, slow_delta(first)], axis=1)
-    assert expected.shape == (17, 39)
-    np.testing.assert_allclose(mfcc(noise), expected, rtol=1e-3, atol=2e-3)
+    np.testing.assert_allclose(mfcc(noise, count, deltas=True), expected, rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("cepstra", "deltas", "dim"), [(20, False, 20), (13, True, 39), (22, True, 66), (1, False, 1)]
+)
+def test_the_encoder_gives_what_it_is_asked_for(
+    noise: np.ndarray, cepstra: int, deltas: bool, dim: int
+) -> None:
+    encoder = MfccEncoder(cepstra, deltas, normalize=False)
+    assert encoder.dim == dim
+    (frames,) = encoder.encode([noise])
+    assert frames.shape == (17, dim)
+    np.testing.assert_array_equal(frames, mfcc(noise, cepstra, deltas))
+
+
+def test_settings_reach_the_encoder() -> None:
+    encoder = load_encoder(FeaturesConfig(mfcc_cepstra=13, mfcc_deltas=True))
+    assert encoder.dim == 39
+    assert load_encoder(FeaturesConfig()).dim == 20
 
 
 def test_normalised_frames_have_mean_zero_and_variance_one(noise: np.ndarray) -> None:
-    (frames,) = MfccEncoder(normalize=True).encode([noise])
+    (frames,) = MfccEncoder(13, deltas=True, normalize=True).encode([noise])
     np.testing.assert_allclose(frames.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(frames.std(axis=0), 1, atol=1e-4)
-    raw = mfcc(noise).astype(np.float64)
+    raw = mfcc(noise, 13, deltas=True).astype(np.float64)
     expected = (raw - raw.mean(axis=0)) / raw.std(axis=0)
     np.testing.assert_allclose(frames, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("band", [5, 10, 15, 20, 24])
+@pytest.mark.parametrize("band", [8, 15, 20, 30, 38])
 def test_a_tone_shows_in_the_band_centred_on_it(band: int) -> None:
     spacing = (mel(8000) - mel(20)) / (MEL_FILTERS + 1)
     hertz = inverse_mel(mel(20) + (band + 1) * spacing)
@@ -122,7 +145,8 @@ def test_a_ramp_has_its_slope_as_difference() -> None:
 )
 @pytest.mark.parametrize("normalize", [True, False])
 def test_only_whole_windows_give_frames(n_samples: int, n_frames: int, normalize: bool) -> None:
-    (frames,) = MfccEncoder(normalize).encode([np.full(n_samples, 0.1, dtype=np.float32)])
+    encoder = MfccEncoder(13, deltas=True, normalize=normalize)
+    (frames,) = encoder.encode([np.full(n_samples, 0.1, dtype=np.float32)])
     assert frames.shape == (n_frames, 39)
     assert frames.dtype == np.float32
     assert np.isfinite(frames).all()

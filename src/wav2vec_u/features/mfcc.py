@@ -132,7 +132,7 @@ def _mel(hertz: np.ndarray | float) -> np.ndarray:
 
 @cache
 def _mel_filters() -> np.ndarray:
-    # Triangles in mel, each reaching from its lower to its upper neighbour's centre: (257, 26).
+    # Triangles in mel, each reaching from its lower to its upper neighbour's centre: (257, 40).
     corners = np.linspace(_mel(LOWEST_HZ), _mel(SAMPLE_RATE / 2), MEL_FILTERS + 2)
     bins = _mel(np.fft.rfftfreq(FFT, 1 / SAMPLE_RATE))[:, None]
     lower, centre, upper = corners[:-2], corners[1:-1], corners[2:]

@@ -28,6 +28,7 @@ from wav2vec_u.matching.batches import TextSource
 from wav2vec_u.matching.ngram_hmm import Floats, PhoneTransitions, expect
 from wav2vec_u.runtime.checkpoint import load_checkpoint, save_checkpoint
 from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.files import write_text
 from wav2vec_u.runtime.progress import MetricsLog, progress
 from wav2vec_u.runtime.seeds import numpy_generator
 from wav2vec_u.text.ngram import NgramModel
@@ -191,10 +192,9 @@ class Decipherment:
             self._emissions = state["emissions"].numpy()
         schedule = list(self._schedule())
         deciphered = None
-        with (
-            ThreadPoolExecutor(self.threads) as pool,
-            MetricsLog(self.folder / "log.jsonl") as log,
-        ):
+        log_path = self.folder / "log.jsonl"
+        _keep_lines(log_path, done)
+        with ThreadPoolExecutor(self.threads) as pool, MetricsLog(log_path) as log:
             for number in progress(range(done, len(schedule)), label="decipherment"):
                 order, sharpness = schedule[number]
                 final = sharpness == 1
@@ -250,6 +250,13 @@ class Decipherment:
         emissions = torch.from_numpy(self._emissions)
         state = {"iteration": iteration, "gain": float(gain), "emissions": emissions}
         save_checkpoint(self.checkpoint, state)
+
+
+def _keep_lines(log: Path, count: int) -> None:
+    # One line an iteration: what was logged after the checkpoint is done, and logged, again.
+    if log.exists():
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_text(log, "".join(lines[:count]))
 
 
 @dataclass(frozen=True)

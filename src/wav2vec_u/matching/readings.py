@@ -245,6 +245,7 @@ def distil(
                 vectors, mask = pad_vectors([segments.vectors(utterances[i]) for i in chosen])
                 wanted, _ = pad_vectors([posteriors[i] for i in chosen])  # (B, S, V)
                 logits, _ = generator(vectors, mask, rng)  # (B, S', outputs)
+                wanted, mask = wanted[:, :: generator.stride], mask[:, :: generator.stride]
                 scores = F.log_softmax(logits[:, : mask.shape[1]], -1)[..., targets]
                 loss = -(wanted * scores).sum(-1)[mask].mean()
                 optimizer.zero_grad()
