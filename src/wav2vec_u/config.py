@@ -175,10 +175,11 @@ class DeciphermentConfig(Settings):
     start_sharpness: Annotated[float, Field(gt=0, le=1)] = Field(
         0.3, description="exponent of the emissions at the start: low is hot"
     )
-    trigram_sharpness: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.4,
-        description="exponent at which the trigram takes over from the bigram; a bigram that cools "
-        "further settles on wrong readings (measured)",
+    trigram_sharpness: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (0.4, 0.5, 0.64),
+        min_length=1,
+        description="exponents at which the trigram takes over from the bigram; restarts take them "
+        "in turn, because what misleads one schedule does not mislead the next (measured)",
     )
     bigram_iterations: PositiveInt = 15
     trigram_iterations: PositiveInt = Field(40, description="up to sharpness 1 (measured)")

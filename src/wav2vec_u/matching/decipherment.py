@@ -153,6 +153,8 @@ class Decipherment:
         Gets ``log.jsonl`` and a checkpoint every few iterations.
     threads : int
         That share the work; they do not change the result.
+    restart : int
+        Number of the restart: which of the schedules in `config.trigram_sharpness` it takes.
     """
 
     def __init__(
@@ -165,8 +167,10 @@ class Decipherment:
         seed: int,
         folder: Path,
         threads: int,
+        restart: int = 0,
     ) -> None:
         self.config = config
+        self.restart = restart
         self.language = language
         self.folder = folder
         self.threads = threads
@@ -212,7 +216,7 @@ class Decipherment:
 
     def _schedule(self) -> Iterator[tuple[int, float]]:
         config = self.config
-        middle = config.trigram_sharpness
+        middle = config.trigram_sharpness[self.restart % len(config.trigram_sharpness)]
         for step in range(config.bigram_iterations):
             share = step / config.bigram_iterations
             yield 2, config.start_sharpness + share * (middle - config.start_sharpness)

@@ -103,8 +103,8 @@ def decipher(
         place.mkdir(parents=True, exist_ok=True)
         finished = place / GENERATOR_NAME
         if not (resume and finished.exists()):
-            seed = int(numpy_generator(config.seed, "reading", member).integers(2**31))
             _read(
+                member,
                 place,
                 segments,
                 utterances,
@@ -112,7 +112,7 @@ def decipher(
                 len(text.phones),
                 settings,
                 architecture,
-                seed=seed,
+                seed=int(numpy_generator(config.seed, "reading", member).integers(2**31)),
                 resume=resume,
                 threads=threads,
             )
@@ -151,6 +151,7 @@ def say(generator: Generator, segments: SegmentSource, utterances: list[int]) ->
 
 
 def _read(
+    restart: int,
     folder: Path,
     segments: SegmentSource,
     utterances: list[int],
@@ -172,7 +173,14 @@ def _read(
     ).fit(lambda: (segments.vectors(i) for i in utterances))
     codes = [kmeans.predict(segments.vectors(i)) for i in utterances]
     decipherment = Decipherment(
-        codes, settings.codes, language, settings, seed=seed, folder=folder, threads=threads
+        codes,
+        settings.codes,
+        language,
+        settings,
+        seed=seed,
+        folder=folder,
+        threads=threads,
+        restart=restart,
     )
     found = decipherment.run(resume)
     lengths = [len(item) for item in codes]
