@@ -81,18 +81,18 @@ def _speak(
 ) -> Iterator[tuple[str, str, str, str, str]]:
     (folder / "audio").mkdir()
     voice = EspeakVoice(config.voice, config.words_per_minute)
-    train_s, test_s = 60 * config.train_minutes, 60 * config.test_minutes
-    spoken_s = 0.0
+    wanted_s = {"train": 60 * config.train_minutes, "test": 60 * config.test_minutes}
+    spoken_s = {"train": 0.0, "test": 0.0}
     for number, line in enumerate(progress(lines, label="speaking", total=len(lines))):
         samples = voice.speak(line).astype(np.float32) / 2**15
         samples = soxr.resample(samples, voice.sample_rate, SAMPLE_RATE)
         seconds = len(samples) / SAMPLE_RATE
         path = Path("audio") / f"{number:05d}.wav"
         soundfile.write(folder / path, samples, SAMPLE_RATE, subtype="PCM_16")
-        split = "train" if spoken_s < train_s else "test"
+        split = "train" if spoken_s["train"] < wanted_s["train"] else "test"
         yield str(path), config.voice, f"{seconds:.2f}", split, line
-        spoken_s += seconds
-        if spoken_s >= train_s + test_s:
+        spoken_s[split] += seconds
+        if spoken_s["test"] >= wanted_s["test"]:
             return
 
 

@@ -28,6 +28,10 @@ _Callback = ctypes.CFUNCTYPE(
 class EspeakVoice:
     """Text to waveform with one espeak-ng voice.
 
+    espeak-ng keeps its state in globals: only the voice made last speaks, and how it says a
+    sentence depends a little on what the process has said before. A fresh process that is given the
+    same sentences says them to the last bit alike.
+
     Parameters
     ----------
     voice : str

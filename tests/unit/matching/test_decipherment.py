@@ -15,6 +15,7 @@ import pytest
 from rapidfuzz.distance import Levenshtein
 
 from wav2vec_u.config import DeciphermentConfig
+from wav2vec_u.matching import decipherment
 from wav2vec_u.matching.decipherment import (
     CHECKPOINT_EVERY,
     FINAL_TOLERANCE,
@@ -122,6 +123,7 @@ def search(
     config: DeciphermentConfig = CONFIG,
     seed: int = 0,
     threads: int = 1,
+    restart: int = 0,
     codes: list[np.ndarray] | None = None,
 ) -> Decipherment:
     language, written, _ = script(language_seed)
@@ -134,6 +136,7 @@ def search(
         seed=seed,
         folder=folder,
         threads=threads,
+        restart=restart,
     )
 
 
@@ -162,23 +165,29 @@ def log(folder: Path) -> list[dict[str, Any]]:
 # wrong stands at 60 to 90 and 0.4.
 @pytest.mark.parametrize("language_seed", [1, 2])
 def test_a_planted_script_is_read(language_seed: int, tmp_path: Path) -> None:
-    for seed in (0, 1):
-        found = search(tmp_path / str(seed), language_seed, seed=seed).run(resume=False)
+    for seed, restart in ((0, 0), (1, 1)):
+        place = tmp_path / str(seed)
+        found = search(place, language_seed, seed=seed, restart=restart).run(resume=False)
         assert error_rate(found, language_seed) < 10
         assert found.gain > 0.7
         np.testing.assert_allclose(found.posteriors.sum(axis=1), 1, atol=1e-4)
 
 
-def test_the_schedule_cools_and_changes_to_the_trigram(tmp_path: Path) -> None:
-    config = DeciphermentConfig(bigram_iterations=4, trigram_iterations=3, final_iterations=2)
-    found = search(tmp_path, config=config).run(resume=False)
+@pytest.mark.parametrize(("restart", "middle"), [(0, 0.4), (1, 0.7), (2, 0.4)])
+def test_the_schedule_cools_and_changes_to_the_trigram(
+    tmp_path: Path, restart: int, middle: float
+) -> None:
+    config = DeciphermentConfig(
+        trigram_sharpness=(0.4, 0.7), bigram_iterations=4, trigram_iterations=3, final_iterations=2
+    )
+    found = search(tmp_path, config=config, restart=restart).run(resume=False)
     rows = log(tmp_path)
     assert [row["iteration"] for row in rows] == list(range(9))
     assert [row["order"] for row in rows] == [2] * 4 + [3] * 5
     sharpness = [row["sharpness"] for row in rows]
     assert sharpness == sorted(sharpness)
     assert sharpness[0] == config.start_sharpness
-    assert sharpness[4] == config.trigram_sharpness[0]
+    assert sharpness[4] == middle
     assert sharpness[-2:] == [1.0, 1.0]
     assert rows[-1]["gain"] == found.gain
 
@@ -213,22 +222,25 @@ def test_same_seed_same_result_whatever_the_threads(tmp_path: Path) -> None:
     assert first.gain != other.gain
 
 
-# The last kill comes after a checkpoint at full sharpness, which has a gain to go on from.
-@pytest.mark.parametrize("killed_at", [2, CHECKPOINT_EVERY, 2 * CHECKPOINT_EVERY + 1, 16])
-def test_resumed_equals_uninterrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
-) -> None:
-    config = DeciphermentConfig(bigram_iterations=7, trigram_iterations=4, final_iterations=7)
-    whole = search(tmp_path / "whole", config=config).run(resume=False)
+def kill_at(patch: pytest.MonkeyPatch, iteration: int) -> None:
     write = MetricsLog.write
 
     def killed(self: MetricsLog, **values: Any) -> None:
         write(self, **values)
-        if values["iteration"] == killed_at:
+        if values["iteration"] == iteration:
             raise KeyboardInterrupt
 
+    patch.setattr(MetricsLog, "write", killed)
+
+
+@pytest.mark.parametrize("killed_at", [2, CHECKPOINT_EVERY, 2 * CHECKPOINT_EVERY + 1])
+def test_resumed_equals_uninterrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    config = DeciphermentConfig(bigram_iterations=7, trigram_iterations=4, final_iterations=2)
+    whole = search(tmp_path / "whole", config=config).run(resume=False)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(MetricsLog, "write", killed)
+        kill_at(patch, killed_at)
         search(tmp_path / "cut", config=config).run(resume=False)
     with (tmp_path / "cut" / "log.jsonl").open("a") as file:
         file.write('{"iteration": 12, "ord')  # the kill came in the middle of a line
@@ -238,6 +250,21 @@ def test_resumed_equals_uninterrupted(
     np.testing.assert_array_equal(found.posteriors, whole.posteriors)
     assert found.gain == whole.gain
     assert log(tmp_path / "cut") == log(tmp_path / "whole")
+
+
+def test_a_resumed_search_knows_what_it_had_gained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DeciphermentConfig(bigram_iterations=7, trigram_iterations=4, final_iterations=500)
+    search(tmp_path / "whole", config=config).run(resume=False)
+    expected = log(tmp_path / "whole")
+    # The kill comes in the very iteration that gains no more, after a checkpoint before it.
+    monkeypatch.setattr(decipherment, "CHECKPOINT_EVERY", len(expected) - 1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        kill_at(patch, len(expected) - 1)
+        search(tmp_path / "cut", config=config).run(resume=False)
+    search(tmp_path / "cut", config=config).run(resume=True)
+    assert log(tmp_path / "cut") == expected
 
 
 def test_without_resume_what_was_there_is_forgotten(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,9 @@ def batch(extra: int, filler: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
     return vectors, mask
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_norm": 30.0, "residual": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"batch_norm": 30.0, "residual": True}, {"batch_norm": 1.0, "hidden": 6}]
+)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (4, 1), (5, 1), (9, 3), (1, 2), (2, 3)])
 def test_padding_and_what_stands_in_it_change_nothing(
@@ -90,18 +93,58 @@ def test_batch_norm_is_torchs_on_the_valid_segments() -> None:
         torch.testing.assert_close(logits[mask], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_saved_generator_comes_back(tmp_path: Path) -> None:
-    generator = Generator(3, 7, 5, batch_norm=30.0, residual=True).eval()
+def test_a_hidden_layer_stands_between_convolution_and_output() -> None:
+    torch.manual_seed(0)
+    generator = Generator(3, 7, kernel=1, dropout=0.0, hidden=5).eval()
+    assert generator.output is not None
+    vectors, mask = batch(0)
+    logits, _ = generator(vectors, mask)
+    assert logits.shape == (*vectors.shape[:2], 7)
+    hidden = torch.nn.functional.gelu(vectors[mask] @ generator.conv.weight[:, :, 0].t())
+    expected = hidden @ generator.output.weight.t() + generator.output.bias
+    torch.testing.assert_close(logits[mask], expected)
+
+
+def test_dropout_of_the_hidden_layer_follows_the_given_generator_too() -> None:
+    torch.manual_seed(0)
+    generator = Generator(3, 7, kernel=3, dropout=0.3, hidden=16)
+    first, again, other = (
+        generator(*batch(0), torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    generator.eval()
+    assert torch.equal(generator(*batch(0))[0], generator(*batch(0))[0])
+
+
+SHAPES = [{"batch_norm": 30.0, "residual": True}, {"batch_norm": 1.0, "hidden": 6, "stride": 2}]
+
+
+@pytest.mark.parametrize("options", SHAPES)
+def test_saved_generator_comes_back(tmp_path: Path, options: dict[str, Any]) -> None:
+    generator = Generator(3, 7, 5, **options)
+    generator(*batch(0))  # in training: the batch norm learns a mean
+    generator.eval()
     save_generator(tmp_path / "g.safetensors", generator)
     loaded = load_generator(tmp_path / "g.safetensors")
     assert not loaded.training
+    assert loaded.settings == generator.settings
     torch.testing.assert_close(loaded(*batch(1))[0], generator(*batch(1))[0])
 
 
-def test_only_drops_the_last_outputs() -> None:
-    generator = Generator(3, 7, 4, reference_padding=True).eval()
+@pytest.mark.parametrize("options", [{"reference_padding": True}, *SHAPES])
+def test_only_drops_the_last_outputs(options: dict[str, Any]) -> None:
+    generator = Generator(3, 7, 4, **options)
+    generator(*batch(0))
+    generator.eval()
     phones = generator.only(5)
+    assert phones.settings["n_phones"] == 5
     torch.testing.assert_close(phones(*batch(0))[0], generator(*batch(0))[0][..., :5])
+    before = generator(*batch(0))[0]
+    with torch.no_grad():
+        for parameter in phones.parameters():
+            parameter.zero_()
+    assert torch.equal(generator(*batch(0))[0], before)  # a copy, not a view
 
 
 def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
