@@ -50,9 +50,7 @@ def teach(
     )
     settings = DeciphermentConfig(generator_epochs=epochs, generator_lr=0.02)
     folder.mkdir(exist_ok=True)
-    distil(
-        generator, SEGMENTS, UTTERANCES, posteriors, PHONES, settings, seed=seed, folder=folder
-    )
+    distil(generator, SEGMENTS, UTTERANCES, posteriors, PHONES, settings, seed=seed, folder=folder)
     return generator
 
 
