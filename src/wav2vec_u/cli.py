@@ -217,6 +217,112 @@ def evaluate(run_dir: RunDir, references: References = None) -> None:
 
 
 @app.command()
+def probe(
+    encoder: Annotated[
+        str, typer.Argument(help="folder of an encoder, or a Hugging Face name or checkpoint")
+    ],
+    references: Annotated[Path, typer.Option(help="TSV with the columns path, split and text")],
+    out: Annotated[Path, typer.Option(help="folder of the figures")],
+    audio: Annotated[
+        Path | None,
+        typer.Option(help="folder or manifest of the recordings; else they are found by the TSV"),
+    ] = None,
+    language: Language = None,
+    config: ConfigFile = None,
+    settings: Set = None,
+) -> None:
+    """Measure with transcripts what every block of an encoder knows of phones."""
+    import torch
+
+    from wav2vec_u.config import load_config
+    from wav2vec_u.probe import stage
+
+    overrides = parse_settings(settings or [])
+    if language is not None:
+        set_value(overrides, "language", language)
+    loaded = load_config(config, **overrides)
+    torch.set_num_threads(loaded.threads)
+    report = stage.run(out, encoder, references, loaded, audio)
+    Console().print(stage.show(report))
+    metrics = report.metrics
+    typer.echo(
+        f"layer {metrics['probe_layer']}: {metrics['probe_per']:.1f} % phone errors "
+        f"(MFCC: {metrics['probe_per_mfcc']:.1f} %)"
+    )
+    if "label_free_layer" in metrics:
+        typer.echo(
+            f"chosen without labels: layer {metrics['label_free_layer']}, "
+            f"{metrics['label_free_regret']:+.1f} points"
+        )
+    typer.echo(f"figures: {out / stage.METRICS_NAME}, {out / stage.PLOT_NAME}")
+
+
+@app.command()
+def finetune(
+    encoder: Annotated[
+        str, typer.Argument(help="folder of an encoder, or a Hugging Face name or checkpoint")
+    ],
+    references: Annotated[
+        Path, typer.Option(help="TSV with the columns path, text and, for a test, split")
+    ],
+    out: Annotated[Path, typer.Option(help="folder of the model; an unfinished training goes on")],
+    units: Annotated[str | None, typer.Option(help="phones or letters")] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(help="folder or manifest of the recordings; else they are found by the TSV"),
+    ] = None,
+    language: Language = None,
+    config: ConfigFile = None,
+    settings: Set = None,
+) -> None:
+    """Train an encoder with transcripts (CTC), and measure it on split test."""
+    import torch
+
+    from wav2vec_u.config import load_config
+    from wav2vec_u.finetune.stage import finetune_artifact
+
+    overrides = parse_settings(settings or [])
+    if units is not None:
+        set_value(overrides, "finetune.units", units)
+    if language is not None:
+        set_value(overrides, "language", language)
+    loaded = load_config(config, **overrides)
+    torch.set_num_threads(loaded.threads)
+    metrics = finetune_artifact(out, encoder, references, loaded, audio)
+    for key, name in (("per", "phone"), ("cer", "letter"), ("wer", "word")):
+        if metrics.get(key) is not None:
+            low, high = metrics[f"{key}_low"], metrics[f"{key}_high"]
+            typer.echo(
+                f"{name} error rate {metrics[key]:.1f} % [{low:.1f}, {high:.1f}] "
+                f"on {metrics['test_utterances']} test recordings"
+            )
+    typer.echo(f"validation error rate {metrics['validation_error_rate']:.1f} %")
+    typer.echo(f"model: {out}")
+
+
+@app.command()
+def pretrain(
+    audio: Annotated[
+        list[Path], typer.Option(help="folder or manifest of recordings; may be given repeatedly")
+    ],
+    out: Annotated[Path, typer.Option(help="folder of the training; an unfinished one goes on")],
+    start: Annotated[Path | None, typer.Option(help="folder of an encoder to go on from")] = None,
+    config: ConfigFile = None,
+    settings: Set = None,
+) -> None:
+    """Learn an encoder from audio alone; several GPUs or machines by torchrun."""
+    from wav2vec_u.config import load_config
+    from wav2vec_u.pretrain.stage import ENCODER_NAME
+    from wav2vec_u.pretrain.stage import pretrain as run_pretrain
+
+    loaded = load_config(config, **parse_settings(settings or []))
+    metrics = run_pretrain(audio, out, loaded, start)
+    for key, value in metrics.items():
+        typer.echo(f"{key}: {value}")
+    typer.echo(f"encoder: {out / ENCODER_NAME}")
+
+
+@app.command()
 def report(run_dir: RunDir) -> None:
     """Write a page that shows a run."""
     from wav2vec_u.report import write_report

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wav2vec_u.runtime.errors import UserError
 
@@ -80,6 +80,135 @@ class FeaturesConfig(Settings):
     mfcc_normalize: Literal["utterance", "speaker", "none"] = Field(
         "utterance", description="mean and variance normalisation of MFCC frames"
     )
+
+
+class NetworkConfig(Settings):
+    """Shape of an encoder of our own."""
+
+    front_end: Literal["log_mel", "waveform"] = Field(
+        "log_mel",
+        description="`waveform`: the convolutions of wav2vec 2.0; `log_mel`: fixed, for budgets "
+        "of hours on a CPU",
+    )
+    mel_bands: PositiveInt = 64
+    stack: PositiveInt = Field(4, description="log-mel frames of 10 ms in one step")
+    conv_channels: PositiveInt = Field(512, description="of the waveform front end; paper: 512")
+    context: Literal["conformer", "transformer"] = Field(
+        "conformer", description="`transformer`: that of wav2vec 2.0; `conformer` learns faster"
+    )
+    dim: PositiveInt = Field(192, description="width of the context network; paper: 768 (BASE)")
+    blocks: PositiveInt = Field(6, description="paper: 12 (BASE)")
+    heads: PositiveInt = Field(4, description="paper: 8 (BASE)")
+    feed_forward_dim: PositiveInt = Field(768, description="paper: 3,072 (BASE)")
+    convolution_kernel: PositiveInt = Field(7, description="steps; odd; of the Conformer")
+    position_kernel: PositiveInt = Field(
+        128,
+        description="steps seen by the Transformer's convolution that encodes positions; "
+        "paper: 128",
+    )
+    position_groups: PositiveInt = Field(16, description="of that convolution; paper: 16")
+    dropout: Probability = Field(
+        0.0, description="paper: 0.1 (BASE); short training does not overfit"
+    )
+    layer_drop: Probability = Field(0.0, description="paper: 0.05 (BASE)")
+
+
+class ContrastiveConfig(Settings):
+    """wav2vec 2.0's objective (its sections 2, 3.2 and 4.2)."""
+
+    codebooks: PositiveInt = Field(2, description="G; paper: 2")
+    codes: Annotated[int, Field(ge=2)] = Field(320, description="V, of a codebook; paper: 320")
+    entry_dim: PositiveInt = Field(128, description="numbers of a code; paper: 128 (BASE)")
+    projection_dim: PositiveInt = Field(
+        256, description="where context and codes are compared; paper: 256 (BASE)"
+    )
+    distractors: PositiveInt = Field(100, description="K; paper: 100")
+    similarity_temperature: PositiveFloat = Field(0.1, description="κ; paper: 0.1")
+    diversity_weight: Annotated[float, Field(ge=0)] = Field(0.1, description="α; paper: 0.1")
+    diversity_form: Literal["perplexity", "entropy"] = Field(
+        "perplexity",
+        description="`perplexity`: exp H in the place of H, as the published code; `entropy`: "
+        "equation 4 as printed",
+    )
+    feature_penalty: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="on the output of a front end that learns; reference: 10"
+    )
+    feature_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="before the quantizer; paper: 0.1"
+    )
+    start_temperature: PositiveFloat = Field(2.0, description="of the Gumbel softmax; paper: 2")
+    end_temperature: PositiveFloat = Field(
+        0.5, description="reached by equal factors at the last update; paper: 0.5 (BASE)"
+    )
+
+
+class MaskedPredictionConfig(Settings):
+    """HuBERT's objective (Hsu et al. 2021, section II)."""
+
+    projection_dim: PositiveInt = Field(
+        256, description="where context and clusters are compared; paper: 256 (BASE)"
+    )
+    similarity_temperature: PositiveFloat = Field(0.1, description="τ; paper: 0.1")
+    unmasked_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="of a step that is not masked; paper: 0"
+    )
+    feature_penalty: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="on the output of a front end that learns; reference: 10"
+    )
+
+
+class TargetRound(Settings):
+    """One round of masked prediction: what is predicted, and for how long."""
+
+    targets: Literal["mfcc"] | Annotated[int, Field(ge=0)] = Field(
+        "mfcc", description="what is clustered: `mfcc`, or a block of the network as it stands"
+    )
+    clusters: Annotated[int, Field(ge=2, le=32_000)] = Field(200, description="HuBERT: 100, 500")
+    updates: PositiveInt = Field(8_000, description="HuBERT: 250,000 and 400,000")
+
+
+class PretrainConfig(Settings):
+    """Pre-training of an encoder from audio alone."""
+
+    objective: Literal["masked_prediction", "contrastive"] = Field(
+        "masked_prediction",
+        description="HuBERT's, which learns from tens of hours, or wav2vec 2.0's",
+    )
+    network: NetworkConfig = NetworkConfig()
+    masked_prediction: MaskedPredictionConfig = MaskedPredictionConfig(unmasked_weight=0.3)
+    contrastive: ContrastiveConfig = ContrastiveConfig()
+    rounds: tuple[TargetRound, ...] = Field(
+        (
+            TargetRound(targets="mfcc", clusters=200),
+            TargetRound(targets=3, clusters=300),
+            TargetRound(targets=4, clusters=500),
+        ),
+        min_length=1,
+        description="one after the other, each from the network of the one before; the contrastive "
+        "objective uses their updates alone",
+    )
+    mask_probability: Probability = Field(
+        0.12, description="that a step starts a span; paper: 0.065"
+    )
+    mask_length: PositiveInt = Field(3, description="steps in a span (120 ms); paper: 10 (200 ms)")
+    batch_seconds: PositiveFloat = Field(16.0, description="of audio; paper: 5,600 (BASE)")
+    max_seconds: PositiveFloat = Field(10.0, description="longer utterances are cropped at random")
+    min_seconds: PositiveFloat = Field(0.5, description="shorter utterances are left out")
+    accumulate: PositiveInt = Field(1, description="batches whose gradients make one update")
+    learning_rate: PositiveFloat = Field(1.5e-3, description="paper: 5e-4 (BASE)")
+    warmup: Probability = Field(0.03, description="share of a round's updates; paper: 0.08")
+    decay: Probability = Field(0.3, description="share of a round's updates, at its end")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="paper: 0.01")
+    clip_norm: PositiveFloat = Field(1.0, description="of the gradient")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="`bfloat16` halves the time on a GPU"
+    )
+    validation_utterances: PositiveInt = Field(100, description="held out, at most a tenth of all")
+    validate_every: PositiveInt = Field(1_000, description="updates")
+    checkpoint_every: PositiveInt = Field(500, description="updates")
+    log_every: PositiveInt = Field(50, description="updates")
+    device: str = "auto"
+    seed: int = 0
 
 
 class SegmentsConfig(Settings):
@@ -223,6 +352,79 @@ class EvaluateConfig(Settings):
     seed: int = 0
 
 
+class FinetuneConfig(Settings):
+    """Supervised training of an encoder by CTC; paper: wav2vec 2.0, section 4.3 and appendix B."""
+
+    units: Literal["phones", "letters"] = Field("phones", description="what the model writes")
+    min_symbol_count: PositiveInt = Field(
+        2, description="rarer symbols are no units, and utterances with one are left out"
+    )
+    outputs_per_step: PositiveInt | None = Field(
+        None, description="null: 2 for encoders of fewer than 40 steps a second, else 1"
+    )
+    max_utterance_seconds: PositiveFloat = Field(30.0, description="longer ones are left out")
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="of the labelled utterances, held out to choose the best checkpoint"
+    )
+    max_validation_utterances: PositiveInt = 200
+    updates: PositiveInt = Field(4_000, description="paper: 12,000 (10 minutes) to 320,000 (960 h)")
+    batch_seconds: PositiveFloat = Field(
+        100.0, description="audio in one length-bucketed batch; paper: 1,600"
+    )
+    learning_rate: PositiveFloat = Field(
+        3e-4, description="paper: 2e-5 to 1e-4, for far wider nets"
+    )
+    warm_up_share: Probability = Field(0.1, description="of the updates; paper: 0.1")
+    hold_share: Probability = Field(0.4, description="of the updates, then it decays; paper: 0.4")
+    freeze_updates: Annotated[int, Field(ge=0)] = Field(
+        400, description="first updates, which train the linear layer alone; paper: 10,000"
+    )
+    freeze_front_end: bool = Field(True, description="never train the convolutions; paper: yes")
+    clip_norm: PositiveFloat = 1.0
+    dropout: Probability = Field(0.1, description="in front of the linear layer")
+    layer_drop: Probability = Field(0.05, description="reference: 0.05 to 0.1")
+    time_mask_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.4, description="share of steps that are masked; paper: 0.40 (960 h) to 0.54 (10 minutes)"
+    )
+    time_mask_seconds: PositiveFloat = Field(0.2, description="one span; paper: 10 steps of 20 ms")
+    channel_mask_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.2, description="share of channels that are set to 0; paper: 0.10 (960 h) to 0.40"
+    )
+    channel_mask_width: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.083, description="one span, as a share of all channels; paper: 64 of 768"
+    )
+    validate_every: PositiveInt = Field(200, description="updates; a checkpoint is kept as often")
+    bootstrap_samples: PositiveInt = Field(1_000, description="for the interval of the error rate")
+    device: str = "auto"
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_updates_to_decay(self) -> FinetuneConfig:
+        if self.warm_up_share + self.hold_share >= 1:
+            raise ValueError("warm_up_share and hold_share must be less than 1 together")
+        return self
+
+
+class ProbeConfig(Settings):
+    """Linear probes of an encoder's blocks; paper: wav2vec-U, section 3.1 and figure 2."""
+
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        None, description="0-based blocks to probe; null: all"
+    )
+    test_split: str = Field("test", description="split that is reported")
+    max_train_hours: PositiveFloat = Field(1.5, description="labelled speech that is used, at most")
+    max_test_hours: PositiveFloat = 0.5
+    max_utterance_seconds: PositiveFloat = Field(30.0, description="longer ones are left out")
+    batch_seconds: PositiveFloat = Field(60.0, description="audio in one batch for the encoder")
+    label_free: bool = Field(True, description="also choose a layer without labels, and compare")
+    label_free_minutes: PositiveFloat = Field(30.0, description="speech used for that, at most")
+    clusters: Annotated[int, Field(ge=2)] = Field(100, description="codes of its clusterings")
+    ngram_order: Annotated[int, Field(ge=2, le=4)] = Field(3, description="of its code model")
+    bootstrap_samples: PositiveInt = Field(1_000, description="for the intervals of error rates")
+    device: str = "auto"
+    seed: int = 0
+
+
 class RunConfig(Settings):
     """Everything a run depends on, stage by stage."""
 
@@ -230,11 +432,14 @@ class RunConfig(Settings):
     threads: PositiveInt = Field(2, description="CPU threads for torch and the compiled loops")
     corpus: CorpusConfig = CorpusConfig()
     silence: SilenceConfig = SilenceConfig()
+    pretrain: PretrainConfig = PretrainConfig()
     features: FeaturesConfig = FeaturesConfig()
     segments: SegmentsConfig = SegmentsConfig()
     text: TextConfig = TextConfig()
     matching: MatchingConfig = MatchingConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    probe: ProbeConfig = ProbeConfig()
 
 
 def load_config(path: Path | None = None, **overrides: Any) -> RunConfig:

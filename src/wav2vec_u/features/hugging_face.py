@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,19 +32,22 @@ VARIANCE_FLOOR = 1e-7  # as in transformers' Wav2Vec2FeatureExtractor
 class HuggingFaceEncoder:
     """Output of one transformer block of a wav2vec 2.0, XLSR, HuBERT, WavLM or data2vec model.
 
-    Blocks above the chosen one are cut away.
+    Blocks above the chosen one are cut away, and `encode_blocks` gives the outputs of all others.
 
     Parameters
     ----------
     checkpoint : str
         Name on the Hugging Face hub, or a local folder.
-    layer : int
-        0-based block; its output is ``hidden_states[layer + 1]`` of the whole model.
+    layer : int or None
+        0-based block; its output is ``hidden_states[layer + 1]`` of the whole model. None: the last
+        one, so that no block is cut away.
     device : str
         See `runtime.device.pick_device`.
 
     Attributes
     ----------
+    block_names : list of str
+        Numbers of the blocks that are kept, from 0.
     normalizes : bool
         Whether every waveform is brought to mean 0 and variance 1, as in the model's training.
     pads : bool
@@ -55,8 +60,10 @@ class HuggingFaceEncoder:
         rate, or has no such block.
     """
 
-    def __init__(self, checkpoint: str, *, layer: int, device: str = "auto") -> None:
+    def __init__(self, checkpoint: str, *, layer: int | None, device: str = "auto") -> None:
         config = _load_config(checkpoint)
+        if layer is None:
+            layer = int(config.num_hidden_layers) - 1
         if layer >= config.num_hidden_layers:
             raise UserError(
                 f"features.layer: {checkpoint} has {config.num_hidden_layers} blocks, so the last "
@@ -74,6 +81,7 @@ class HuggingFaceEncoder:
         self.normalizes = bool(preprocessor.get("do_normalize", layer_norm))
         self.pads = layer_norm and not _padding_leaks(config)
         self.name = f"{checkpoint} layer {layer}"
+        self.block_names = [str(block) for block in range(layer + 1)]
         self.dim = int(config.hidden_size)
         self._kernels = tuple(config.conv_kernel)
         self._strides = tuple(config.conv_stride)
@@ -82,20 +90,29 @@ class HuggingFaceEncoder:
         self._model = _load_model(checkpoint)
         self._model.encoder.layers = self._model.encoder.layers[: layer + 1]
         self._model.to(self._device)
-        self._captured: torch.Tensor | None = None
-        self._model.encoder.layers[layer].register_forward_hook(self._capture)
+        self._wanted: Sequence[int] = ()
+        self._captured: list[torch.Tensor] = []  # of the wanted blocks, in their order
+        for block, module in enumerate(self._model.encoder.layers):
+            module.register_forward_hook(partial(self._capture, block))
 
     def encode(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
         """Encode waveforms of (samples,) into frames of (T, D); see `Encoder.encode`."""
-        frames = [np.zeros((0, self.dim), dtype=np.float32) for _ in waveforms]
+        return [blocks[0] for blocks in self._encode(waveforms, [len(self.block_names) - 1])]
+
+    def encode_blocks(self, waveforms: list[np.ndarray]) -> list[list[np.ndarray]]:
+        """Encode waveforms into the frames of every block; see `probe.blocks.BlockEncoder`."""
+        return self._encode(waveforms, range(len(self.block_names)))
+
+    def _encode(self, waveforms: list[np.ndarray], wanted: Sequence[int]) -> list[list[np.ndarray]]:
+        frames = [[np.zeros((0, self.dim), dtype=np.float32) for _ in wanted] for _ in waveforms]
         groups: dict[int, list[int]] = defaultdict(list)
         for index, waveform in enumerate(waveforms):
             if self.n_frames(len(waveform)) > 0:
                 groups[0 if self.pads else len(waveform)].append(index)
         for members in groups.values():
-            encoded = self._encode_batch([waveforms[index] for index in members])
-            for index, item in zip(members, encoded, strict=True):
-                frames[index] = item
+            encoded = self._encode_batch([waveforms[index] for index in members], wanted)
+            for index, blocks in zip(members, encoded, strict=True):
+                frames[index] = blocks
         return frames
 
     def n_frames(self, n_samples: int) -> int:
@@ -107,13 +124,16 @@ class HuggingFaceEncoder:
         return n_samples
 
     @torch.inference_mode()
-    def _encode_batch(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
+    def _encode_batch(
+        self, waveforms: list[np.ndarray], wanted: Sequence[int]
+    ) -> list[list[np.ndarray]]:
         longest = max(len(waveform) for waveform in waveforms)
         samples = np.zeros((len(waveforms), longest), dtype=np.float32)  # (B, samples)
         mask = np.zeros((len(waveforms), longest), dtype=np.int64)
         for row, waveform in enumerate(waveforms):
             samples[row, : len(waveform)] = self._prepare(waveform)
             mask[row, : len(waveform)] = 1
+        self._wanted, self._captured = wanted, []
         try:
             self._model(
                 torch.from_numpy(samples).to(self._device),
@@ -124,13 +144,13 @@ class HuggingFaceEncoder:
                 f"features.batch_seconds: {samples.size / SAMPLE_RATE:.0f} s of audio in one batch "
                 f"do not fit the memory of {self._device}; set a smaller value"
             ) from error
-        if self._captured is None:
-            raise RuntimeError("the encoder's block was not run")
-        hidden = self._captured.float().cpu().numpy()  # (B, T, D)
-        self._captured = None
+        if len(self._captured) != len(wanted):
+            raise RuntimeError("not all of the encoder's blocks were run")
+        captured = [hidden.float().cpu().numpy() for hidden in self._captured]  # (B, T, D) each
+        self._captured = []
         # Copies, so that a short utterance does not keep the whole padded batch alive.
         return [
-            hidden[row, : self.n_frames(len(waveform))].copy()
+            [hidden[row, : self.n_frames(len(waveform))].copy() for hidden in captured]
             for row, waveform in enumerate(waveforms)
         ]
 
@@ -140,9 +160,10 @@ class HuggingFaceEncoder:
             samples = (samples - samples.mean()) / np.sqrt(samples.var() + VARIANCE_FLOOR)
         return samples
 
-    def _capture(self, block: nn.Module, inputs: Any, output: Any) -> None:
-        # WavLM's blocks, and all blocks of older versions, return a tuple that starts with it.
-        self._captured = output[0] if isinstance(output, tuple) else output
+    def _capture(self, block: int, module: nn.Module, inputs: Any, output: Any) -> None:
+        if block in self._wanted:
+            # WavLM's blocks, and all blocks of older versions, return a tuple that starts with it.
+            self._captured.append(output[0] if isinstance(output, tuple) else output)
 
 
 def _padding_leaks(config: Any) -> bool:

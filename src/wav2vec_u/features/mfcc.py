@@ -54,6 +54,7 @@ class MfccEncoder:
         self.deltas = deltas
         self.normalize = normalize
         self.dim = cepstra * (3 if deltas else 1)
+        self.block_names = ["mfcc"]
 
     def encode(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
         """Encode waveforms of (samples,) into frames of (T, D); see `Encoder.encode`."""
@@ -61,6 +62,10 @@ class MfccEncoder:
         if self.normalize:
             frames = [standardize(item, Moments().add(item)) for item in frames]
         return frames
+
+    def encode_blocks(self, waveforms: list[np.ndarray]) -> list[list[np.ndarray]]:
+        """Encode waveforms into frames, which count as one block; see `probe.blocks`."""
+        return [[frames] for frames in self.encode(waveforms)]
 
 
 def mfcc(waveform: np.ndarray, cepstra: int = 13, deltas: bool = True) -> np.ndarray:

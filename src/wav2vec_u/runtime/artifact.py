@@ -112,6 +112,15 @@ def identity(folder: Path) -> str:
     return hashlib.sha256((folder / RECORD_NAME).read_bytes()).hexdigest()[:24]
 
 
+def partial_path(final: Path) -> Path:
+    """Return where an artefact is written until it is whole.
+
+    >>> partial_path(Path("run/segments")).name
+    'segments.partial'
+    """
+    return final.with_name(final.name + ".partial")
+
+
 @contextmanager
 def create(
     final: Path,
@@ -145,7 +154,7 @@ def create(
         If the disk is full or the folder cannot be written. The partial folder stays for a
         resumable stage, and the artefact that stood at `final` is untouched.
     """
-    partial = final.with_name(final.name + ".partial")
+    partial = partial_path(final)
     started = time.monotonic()
     with explain_disk_errors(final.parent):
         work = _open_partial(partial, stage, expected, resumable)

@@ -1,0 +1,85 @@
+"""One process, or several started by torchrun that train one model together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import distributed, nn
+
+
+class Processes:
+    """The processes of a training, as torchrun's environment describes them.
+
+    Used as a context manager: entering joins the group, leaving it goes.
+
+    Attributes
+    ----------
+    rank, size : int
+        Number of this process, and how many there are.
+    local_rank : int
+        Number of this process on its machine, which is that of its GPU.
+    """
+
+    def __init__(self) -> None:
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files."""
+        return self.rank == 0
+
+    def __enter__(self) -> Processes:
+        if self.size > 1:
+            distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.size > 1:
+            distributed.destroy_process_group()
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return the model with gradients averaged over the processes."""
+        if self.size == 1:
+            return model
+        # The mask vector and the blocks that layer drop passes over have no gradient at times.
+        return nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+
+    def no_sync(self, model: nn.Module) -> AbstractContextManager[Any]:
+        """Leave out the averaging, for all but the last batch of an update."""
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            return model.no_sync()
+        return nullcontext()
+
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
+        if self.size > 1:
+            distributed.barrier()
+
+    def all_true(self, condition: bool) -> bool:
+        """Tell whether a condition holds in every process."""
+        if self.size == 1:
+            return condition
+        flag = torch.tensor(int(condition), device=_device())
+        distributed.all_reduce(flag, op=distributed.ReduceOp.MIN)
+        return bool(flag.item())
+
+    def first_does(self, work: Callable[[], None]) -> None:
+        """Let the first process work while the others wait; a failure stops them all."""
+        failure: Exception | None = None
+        if self.first:
+            try:
+                work()
+            except Exception as error:
+                failure = error
+        if not self.all_true(failure is None):
+            raise failure or RuntimeError("the first process failed; its message says why")
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

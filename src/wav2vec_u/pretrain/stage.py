@@ -1,0 +1,326 @@
+"""``wav2vec-u pretrain``: audio in, an encoder of our own out; goes on where it was stopped.
+
+The folder tells the story: ``corpus-1``, ``silence-1`` (a pair for each input), ``pack``, then
+``targets-1``, ``round-1``, ``targets-2``, ... and in the end ``encoder`` and ``metrics.json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from pydantic import BaseModel
+
+from wav2vec_u.config import SAMPLE_RATE, PretrainConfig, RunConfig
+from wav2vec_u.corpus import stage as corpus_stage
+from wav2vec_u.corpus.rejections import count_by_reason, write_rejections
+from wav2vec_u.corpus.sources import read_sources
+from wav2vec_u.encoder.checkpoint import load_description, load_network, save_encoder
+from wav2vec_u.encoder.network import SpeechNetwork
+from wav2vec_u.pretrain.pack import AudioPack, write_pack
+from wav2vec_u.pretrain.processes import Processes
+from wav2vec_u.pretrain.targets import Targets, block_frames, mfcc_frames, write_targets
+from wav2vec_u.pretrain.train import CHECKPOINT_NAME, train_round
+from wav2vec_u.runtime import artifact
+from wav2vec_u.runtime.artifact import Work
+from wav2vec_u.runtime.device import pick_device
+from wav2vec_u.runtime.disk import explain_disk_errors
+from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.files import write_json
+from wav2vec_u.runtime.inputs import stamp_files
+from wav2vec_u.runtime.seeds import torch_generator
+from wav2vec_u.silence import stage as silence_stage
+from wav2vec_u.silence.speech import read_speech
+
+TRAIN_SPLIT = "train"
+ENCODER_NAME = "encoder"
+METRICS_NAME = "metrics.json"
+MIN_UTTERANCES = 10
+# Settings that change how fast the same result is reached, and not the result.
+_CONVENIENCE = {"device", "log_every", "checkpoint_every"}
+
+
+def pretrain(
+    audio: Sequence[Path], out: Path, config: RunConfig, start: Path | None = None
+) -> dict[str, Any]:
+    """Pre-train an encoder.
+
+    Parameters
+    ----------
+    audio : sequence of Path
+        Folders or manifests. Only recordings of split ``train`` are heard; where an input names no
+        splits, all are.
+    out : Path
+        Folder of the training; the encoder stands in ``out/encoder`` in the end.
+    config : RunConfig
+        `corpus`, `silence` and `pretrain` are used.
+    start : Path or None
+        Encoder to go on from, instead of random weights; the shape of the network is its own.
+
+    Returns
+    -------
+    dict
+        What ``metrics.json`` holds.
+
+    Raises
+    ------
+    UserError
+        If the audio is missing or too little, another process works in `out`, or the loss is no
+        longer a number.
+    """
+    with Processes() as processes, _lock(out, processes):
+        device = _device(config.pretrain.device, processes)
+        torch.set_num_threads(config.threads)
+        processes.first_does(lambda: prepare(audio, out, config))
+        pack = AudioPack(out / "pack")
+        network = _untrained(config.pretrain, start).to(device)
+        made_from = "" if start is None else stamp_files(sorted(start.iterdir()))
+        figures: dict[str, float] = {}
+        for number in range(len(config.pretrain.rounds)):
+            targets = _targets(out, pack, network, config.pretrain, number, made_from, processes)
+            figures = _round(
+                out, pack, network, targets, config.pretrain, number, made_from, processes
+            )
+            made_from = artifact.identity(out / f"round-{number + 1}")
+        metrics = {
+            "hours_audio": round(pack.hours, 3),
+            "utterances": len(pack),
+            "parameters": sum(weight.numel() for weight in network.parameters()),
+            "updates": sum(round_.updates for round_ in config.pretrain.rounds),
+            **figures,
+            "seconds_total": round(_seconds(out), 1),
+        }
+        info = {
+            **metrics,
+            "seed": config.pretrain.seed,
+            "objective": config.pretrain.objective,
+            "rounds": [round_.model_dump() for round_ in config.pretrain.rounds],
+        }
+
+        def finish() -> None:
+            with explain_disk_errors(out):
+                save_encoder(out / ENCODER_NAME, network, info)
+                write_json(out / METRICS_NAME, metrics)
+
+        processes.first_does(finish)
+    return metrics
+
+
+def prepare(audio: Sequence[Path], out: Path, config: RunConfig) -> None:
+    """Check the recordings, find the speech and pack it, as far as that is not done yet.
+
+    Raises
+    ------
+    UserError
+        If an input is missing, or there is too little speech of split ``train``.
+    """
+    speech: list[Path] = []
+    for number, source in enumerate(audio, start=1):
+        sources, _ = read_sources(source)
+        corpus = out / f"corpus-{number}"
+        _make(
+            corpus,
+            "corpus",
+            config.corpus,
+            {"audio": stamp_files(item.audio for item in sources)},
+            partial(corpus_stage.run, config=config.corpus, audio=source),
+        )
+        silence = out / f"silence-{number}"
+        _make(
+            silence,
+            "silence",
+            config.silence,
+            {"corpus": artifact.identity(corpus)},
+            partial(silence_stage.run, config=config.silence, corpus=corpus),
+        )
+        speech.append(silence)
+    inputs = {folder.name: artifact.identity(folder) for folder in speech}
+    _make(
+        out / "pack",
+        "pack",
+        config.pretrain,
+        inputs,
+        lambda work: _pack(work, speech, config.pretrain, config.threads),
+        fingerprint_of={"min_seconds": config.pretrain.min_seconds},
+    )
+
+
+def _pack(work: Work, speech: Sequence[Path], config: PretrainConfig, threads: int) -> None:
+    utterances = [
+        utterance
+        for folder in speech
+        for utterance in read_speech(folder)
+        if utterance.split == TRAIN_SPLIT
+    ]
+    shortest = int(config.min_seconds * SAMPLE_RATE)
+    rejected = write_pack(work.folder, utterances, shortest, threads)
+    write_rejections(work.folder, rejected)
+    kept = len(utterances) - len(rejected)
+    if kept < MIN_UTTERANCES:
+        raise UserError(
+            f"--audio: {kept} utterances of split {TRAIN_SPLIT} are left to learn from; give more "
+            "recordings"
+        )
+    pack = AudioPack(work.folder)
+    work.counts.update(utterances=len(pack), hours=pack.hours, rejected=count_by_reason(rejected))
+
+
+def _targets(
+    out: Path,
+    pack: AudioPack,
+    network: SpeechNetwork,
+    config: PretrainConfig,
+    number: int,
+    made_from: str,
+    processes: Processes,
+) -> Targets | None:
+    if config.objective == "contrastive":
+        return None
+    round_ = config.rounds[number]
+    folder = out / f"targets-{number + 1}"
+    network.eval()
+    encode = mfcc_frames if round_.targets == "mfcc" else block_frames(network, round_.targets)
+
+    def work(work: Work) -> None:
+        work.counts.update(write_targets(work.folder, pack, encode, round_.clusters, config.seed))
+
+    processes.first_does(
+        lambda: _make(
+            folder,
+            "targets",
+            config,
+            {
+                "pack": artifact.identity(out / "pack"),
+                "network": "" if round_.targets == "mfcc" else made_from,
+            },
+            work,
+            fingerprint_of={
+                "targets": round_.targets,
+                "clusters": round_.clusters,
+                "seed": config.seed,
+            },
+        )
+    )
+    return Targets(folder)
+
+
+def _round(
+    out: Path,
+    pack: AudioPack,
+    network: SpeechNetwork,
+    targets: Targets | None,
+    config: PretrainConfig,
+    number: int,
+    made_from: str,
+    processes: Processes,
+) -> dict[str, float]:
+    """Train a round, or load what an earlier run made of it; `network` is changed."""
+    folder = out / f"round-{number + 1}"
+    inputs = {
+        "pack": artifact.identity(out / "pack"),
+        "targets": artifact.identity(out / f"targets-{number + 1}"),
+        "network": made_from,
+    }
+    expected = artifact.fingerprint(
+        schema=artifact.SCHEMA,
+        number=number,
+        round=config.rounds[number],
+        config=config.model_dump(mode="json", exclude={*_CONVENIENCE, "rounds"}),
+        processes=processes.size,
+        inputs=inputs,
+    )
+    done = processes.all_true(artifact.is_current(folder, expected))
+    if not done:
+        with _shared_work(folder, expected, config, inputs, processes) as (unfinished, work):
+            figures = train_round(network, pack, targets, config, number, unfinished, processes)
+            if work is not None:
+                save_encoder(unfinished, network, figures)
+                (unfinished / CHECKPOINT_NAME).unlink()
+                work.counts.update(figures)
+        processes.barrier()
+    # From the disk in any case: a run that was stopped between two rounds must end like another.
+    network.load_state_dict(load_network(folder).state_dict())
+    return dict(load_description(folder)["info"])
+
+
+@contextmanager
+def _shared_work(
+    folder: Path,
+    expected: str,
+    config: PretrainConfig,
+    inputs: dict[str, str],
+    processes: Processes,
+) -> Iterator[tuple[Path, Work | None]]:
+    """Open an artefact in the first process; the others may read what stands in it."""
+    if not processes.first:
+        processes.barrier()
+        yield artifact.partial_path(folder), None
+        return
+    with artifact.create(
+        folder, stage="pretrain", expected=expected, config=config, inputs=inputs, resumable=True
+    ) as work:
+        processes.barrier()
+        yield work.folder, work
+
+
+def _make(
+    folder: Path,
+    stage: str,
+    config: BaseModel,
+    inputs: dict[str, str],
+    work_of: Callable[[Work], None],
+    fingerprint_of: dict[str, Any] | None = None,
+) -> None:
+    expected = artifact.fingerprint(
+        schema=artifact.SCHEMA,
+        stage=stage,
+        config=config.model_dump(mode="json") if fingerprint_of is None else fingerprint_of,
+        inputs=inputs,
+    )
+    if artifact.is_current(folder, expected):
+        return
+    with artifact.create(
+        folder, stage=stage, expected=expected, config=config, inputs=inputs
+    ) as work:
+        work_of(work)
+
+
+def _untrained(config: PretrainConfig, start: Path | None) -> SpeechNetwork:
+    if start is not None:
+        return load_network(start)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_generator(config.seed, "network").initial_seed())
+        return SpeechNetwork(config.network)
+
+
+def _device(name: str, processes: Processes) -> torch.device:
+    device = pick_device(name)
+    if device.type == "cuda" and processes.size > 1:
+        return torch.device("cuda", processes.local_rank)
+    return device
+
+
+def _seconds(out: Path) -> float:
+    records = [artifact.read_record(path.parent) for path in out.glob(f"*/{artifact.RECORD_NAME}")]
+    return sum(record.seconds for record in records if record is not None)
+
+
+@contextmanager
+def _lock(out: Path, processes: Processes) -> Iterator[None]:
+    if not processes.first:
+        yield
+        return
+    with explain_disk_errors(out.parent):
+        out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise UserError(
+            f"{out}: another process pre-trains in this folder; wait for it, or give another --out"
+        ) from error

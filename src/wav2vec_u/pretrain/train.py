@@ -1,0 +1,377 @@
+"""The training loop: one round of updates, on one process or several, resumable to the bit.
+
+Batches, masks and dropout depend on the seed and the number of the update alone, so that a
+checkpoint needs no state of any random generator.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from wav2vec_u.config import SAMPLE_RATE, PretrainConfig, TargetRound
+from wav2vec_u.encoder.encode import phases_of
+from wav2vec_u.encoder.network import SpeechNetwork
+from wav2vec_u.pretrain.batches import Batch, epoch_batches, load_targets, load_waveforms
+from wav2vec_u.pretrain.masking import span_mask
+from wav2vec_u.pretrain.objectives import (
+    ContrastiveObjective,
+    MaskedPredictionObjective,
+    Objective,
+    ObjectiveResult,
+)
+from wav2vec_u.pretrain.pack import AudioPack
+from wav2vec_u.pretrain.processes import Processes
+from wav2vec_u.pretrain.targets import Targets
+from wav2vec_u.runtime.checkpoint import load_checkpoint, save_checkpoint
+from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.progress import MetricsLog
+from wav2vec_u.runtime.seeds import numpy_generator, torch_generator
+
+ADAM_BETAS = (0.9, 0.98)  # paper's code
+ADAM_EPS = 1e-6
+CHECKPOINT_NAME = "checkpoint.safetensors"
+LOG_NAME = "log.jsonl"
+VALIDATION_SHARE = 0.1  # of the utterances, at most
+_SHOWN_IDS = 5
+
+
+class Pretraining(nn.Module):
+    """Network and objective as one module, so that one call runs both."""
+
+    def __init__(self, network: SpeechNetwork, objective: Objective) -> None:
+        super().__init__()
+        self.network = network
+        self.objective = objective
+
+    def forward(
+        self,
+        waveforms: torch.Tensor,
+        lengths: torch.Tensor,
+        mask: torch.Tensor,
+        targets: torch.Tensor | None,
+        progress: float,
+        generator: torch.Generator,
+    ) -> ObjectiveResult:
+        """Compute the loss of a batch of waveforms, (B, samples)."""
+        output = self.network(waveforms, lengths, mask)
+        result: ObjectiveResult = self.objective(output, mask, targets, progress, generator)
+        return result
+
+
+@dataclass
+class _State:
+    """Where the training stands: what a checkpoint holds beside weights."""
+
+    update: int = 0
+    epoch: int = 0
+    place: int = 0  # batches of the epoch that are done
+    heard_seconds: float = 0.0
+
+
+def build_objective(config: PretrainConfig, network: SpeechNetwork, clusters: int) -> Objective:
+    """Return the objective that the settings name."""
+    if config.objective == "contrastive":
+        return ContrastiveObjective(config.contrastive, network.front_end.dim, network.dim)
+    return MaskedPredictionObjective(
+        config.masked_prediction, network.dim, phases_of(network), clusters
+    )
+
+
+def train_round(
+    network: SpeechNetwork,
+    pack: AudioPack,
+    targets: Targets | None,
+    config: PretrainConfig,
+    number: int,
+    folder: Path,
+    processes: Processes,
+) -> dict[str, float]:
+    """Train one round in place, from its checkpoint where there is one.
+
+    Parameters
+    ----------
+    network : SpeechNetwork
+        On its device; changed.
+    pack : AudioPack
+    targets : Targets or None
+        None for the contrastive objective.
+    config : PretrainConfig
+    number : int
+        Of the round, from 0.
+    folder : Path
+        Gets ``checkpoint.safetensors`` and ``log.jsonl`` (written by the first process alone).
+    processes : Processes
+        Who takes part.
+
+    Returns
+    -------
+    dict
+        The figures of the last validation, and ``hours_heard``.
+
+    Raises
+    ------
+    UserError
+        If the loss or the gradient is no longer a number; the last good checkpoint stays.
+    """
+    round_ = config.rounds[number]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_generator(config.seed, "objective", number).initial_seed())
+        objective = build_objective(config, network, round_.clusters)
+    training = _Round(network, objective, pack, targets, config, round_, number, folder, processes)
+    return training.run()
+
+
+class _Round:
+    def __init__(
+        self,
+        network: SpeechNetwork,
+        objective: Objective,
+        pack: AudioPack,
+        targets: Targets | None,
+        config: PretrainConfig,
+        round_: TargetRound,
+        number: int,
+        folder: Path,
+        processes: Processes,
+    ) -> None:
+        self.device = network.mask_vector.device
+        self.network = network
+        self.objective = objective.to(self.device)
+        self.model = Pretraining(network, self.objective)
+        self.distributed = processes.wrap(self.model)
+        self.pack = pack
+        self.targets = targets
+        self.config = config
+        self.updates = round_.updates
+        self.number = number
+        self.folder = folder
+        self.processes = processes
+        self.codebooks = phases_of(network)
+        self.state = _State()
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(self.model, config.weight_decay),
+            lr=config.learning_rate,
+            betas=ADAM_BETAS,
+            eps=ADAM_EPS,
+            fused=True,
+        )
+        self.train_rows, self.validation_rows = split_rows(pack, config)
+        self._resume()
+
+    def run(self) -> dict[str, float]:
+        validation = {}
+        batches = self._batches()
+        with MetricsLog(self.folder / LOG_NAME) if self.processes.first else nullcontext() as log:
+            started, first_update = time.monotonic(), self.state.update
+            sums: dict[str, float] = {}
+            while self.state.update < self.updates:
+                for key, value in self._update(batches).items():
+                    sums[key] = sums.get(key, 0.0) + value
+                update = self.state.update
+                done = update == self.updates
+                if update % self.config.log_every == 0 and log is not None:
+                    seconds = time.monotonic() - started
+                    means = {key: value / self.config.log_every for key, value in sums.items()}
+                    log.write(
+                        round=self.number,
+                        update=update,
+                        updates_per_second=round((update - first_update) / seconds, 3),
+                        hours_heard=round(self.state.heard_seconds / 3600, 3),
+                        **{key: round(value, 5) for key, value in means.items()},
+                    )
+                if update % self.config.log_every == 0:
+                    sums = {}
+                if update % self.config.validate_every == 0 or done:
+                    validation = self.validate()
+                    if log is not None:
+                        log.write(round=self.number, update=update, **validation)
+                if (update % self.config.checkpoint_every == 0 or done) and self.processes.first:
+                    self._save()
+        validation = validation or self.validate()
+        self.processes.barrier()
+        return {**validation, "hours_heard": self.state.heard_seconds / 3600}
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield this process's batches from where the training stands."""
+        for epoch in count(self.state.epoch):
+            batches = epoch_batches(
+                self.train_rows,
+                self.pack.lengths,
+                self.config.batch_seconds,
+                self.config.max_seconds,
+                # Rounds go through the data in other orders.
+                self.config.seed + 1_000 * self.number,
+                epoch,
+            )
+            # Every process gets as many batches as the others.
+            whole = max(len(batches) // self.processes.size, 1)
+            for place in range(self.state.place, whole):
+                self.state.place = place + 1
+                mine = place * self.processes.size + self.processes.rank
+                yield batches[mine % len(batches)]
+            self.state.epoch, self.state.place = epoch + 1, 0
+
+    def _update(self, batches: Iterator[Batch]) -> dict[str, float]:
+        config = self.config
+        scale = learning_rate_scale(self.state.update, self.updates, config.warmup, config.decay)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * scale
+        generator = torch_generator(
+            config.seed, "update", self.number, self.state.update, self.processes.rank
+        )
+        # Dropout and layer drop draw from torch's global state.
+        torch.manual_seed(generator.initial_seed())
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        metrics: dict[str, float] = {}
+        for micro in range(config.accumulate):
+            batch = next(batches)
+            last = micro == config.accumulate - 1
+            with nullcontext() if last else self.processes.no_sync(self.distributed):
+                result = self._loss(batch, generator)
+                (result.loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
+            values = {"loss": result.loss.detach(), **result.metrics}
+            for key, value in values.items():
+                metrics[key] = metrics.get(key, 0.0) + float(value) / config.accumulate
+            heard = len(batch.utterances) * batch.n_samples / SAMPLE_RATE
+            self.state.heard_seconds += heard * self.processes.size
+            self._check_finite(metrics["loss"], batch, "loss")
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm))
+        self._check_finite(norm, batch, "gradient")
+        self.optimizer.step()
+        self.state.update += 1
+        return {**metrics, "gradient_norm": norm}
+
+    def _loss(self, batch: Batch, generator: torch.Generator) -> ObjectiveResult:
+        waveforms, lengths = load_waveforms(self.pack, batch)
+        steps = self.network.n_steps(batch.n_samples)
+        everywhere = torch.ones(len(lengths), steps, dtype=torch.bool)
+        mask = span_mask(
+            everywhere, self.config.mask_probability, self.config.mask_length, generator
+        )
+        targets = (
+            None
+            if self.targets is None
+            else load_targets(self.targets, batch, steps, self.codebooks).to(self.device)
+        )
+        with torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"
+        ):
+            result: ObjectiveResult = self.distributed(
+                waveforms.to(self.device),
+                lengths.to(self.device),
+                mask.to(self.device),
+                targets,
+                self.state.update / self.updates,
+                generator,
+            )
+        return result
+
+    def _check_finite(self, value: float, batch: Batch, what: str) -> None:
+        if self.processes.all_true(math.isfinite(value)):
+            return
+        ids = [self.pack.ids[index] for index in batch.utterances]
+        shown = ", ".join(ids[:_SHOWN_IDS]) + (", ..." if len(ids) > _SHOWN_IDS else "")
+        raise UserError(
+            f"pretrain: the {what} is not a number at update {self.state.update + 1} of round "
+            f"{self.number + 1} (utterances {shown}); the last good checkpoint stays in "
+            f"{self.folder}; lower pretrain.learning_rate"
+        )
+
+    @torch.inference_mode()
+    def validate(self) -> dict[str, float]:
+        """Measure the loss on utterances that are never learned from, with masks always the same.
+
+        Every process measures all of them, so that none waits for another.
+        """
+        self.model.eval()
+        batches = epoch_batches(
+            self.validation_rows,
+            self.pack.lengths,
+            self.config.batch_seconds,
+            self.config.max_seconds,
+            self.config.seed,
+            0,
+        )
+        sums: dict[str, float] = {}
+        total = 0
+        with torch.random.fork_rng(devices=[]):
+            for place, batch in enumerate(batches):
+                result = self._validation_loss(batch, place)
+                total += result.count
+                for key, value in {"loss": result.loss, **result.metrics}.items():
+                    sums[key] = sums.get(key, 0.0) + float(value) * result.count
+        return {f"validation_{key}": round(value / max(total, 1), 5) for key, value in sums.items()}
+
+    def _validation_loss(self, batch: Batch, place: int) -> ObjectiveResult:
+        undistributed, self.distributed = self.distributed, self.model
+        try:
+            return self._loss(batch, torch_generator(self.config.seed, "validation", place))
+        finally:
+            self.distributed = undistributed
+
+    def _save(self) -> None:
+        save_checkpoint(
+            self.folder / CHECKPOINT_NAME,
+            {
+                "state": vars(self.state),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            },
+        )
+
+    def _resume(self) -> None:
+        path = self.folder / CHECKPOINT_NAME
+        if not path.exists():
+            return
+        checkpoint = load_checkpoint(path)
+        try:
+            self.model.load_state_dict(checkpoint["model"])
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            self.state = _State(**checkpoint["state"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{path}: does not fit the settings; remove it and run again ({reason})"
+            ) from error
+
+
+def split_rows(
+    pack: AudioPack, config: PretrainConfig
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.int64]]]:
+    """Split the rows of a pack into those to learn from and those to validate on."""
+    order = numpy_generator(config.seed, "pretrain", "validation").permutation(len(pack))
+    held_out = min(config.validation_utterances, max(1, int(len(pack) * VALIDATION_SHARE)))
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def learning_rate_scale(update: int, updates: int, warmup: float, decay: float) -> float:
+    """Return the factor on the learning rate: a linear rise, a plateau, a linear fall.
+
+    >>> [round(learning_rate_scale(u, 10, 0.2, 0.5), 2) for u in (0, 1, 2, 5, 9)]
+    [0.5, 1.0, 1.0, 1.0, 0.2]
+    """
+    rise = (update + 1) / max(warmup * updates, 1.0)
+    fall = (updates - update) / max(decay * updates, 1.0)
+    return min(1.0, rise, fall)
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    # Biases, gains of norms and the mask vector are not pulled towards 0.
+    matrices = [value for value in model.parameters() if value.ndim >= 2]
+    vectors = [value for value in model.parameters() if value.ndim < 2]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
