@@ -65,9 +65,15 @@ class SilenceConfig(Settings):
 class FeaturesConfig(Settings):
     """Frames from speech."""
 
-    encoder: str = Field("mfcc", description="`mfcc`, or a Hugging Face name or local checkpoint")
-    layer: Annotated[int, Field(ge=0)] = Field(
-        14, description="0-based transformer block whose output is taken (paper: block 15 of 24)"
+    encoder: str = Field(
+        "mfcc",
+        description="`base` (ships with the package), `mfcc`, the folder of an encoder of our own, "
+        "or a Hugging Face name or local checkpoint",
+    )
+    layer: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="0-based block whose output is taken; null: the one that an encoder of our own "
+        "recommends, and 14 of a published one (paper: block 15 of 24)",
     )
     batch_seconds: PositiveFloat = Field(60.0, description="audio in one length-bucketed batch")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:0`")

@@ -27,6 +27,7 @@ from wav2vec_u.corpus.references import read_references
 from wav2vec_u.corpus.sources import read_sources
 from wav2vec_u.decode import stage as decode
 from wav2vec_u.doctor import Finding, diagnose
+from wav2vec_u.encoder.shipped import SHIPPED, find_encoder
 from wav2vec_u.evaluate import stage as evaluate
 from wav2vec_u.features import stage as features
 from wav2vec_u.matching import stage as matching
@@ -153,7 +154,8 @@ def _start_features(work: Work, run: RunInputs) -> None:
 
 
 def _read_encoder(run: RunInputs) -> dict[str, str]:
-    folder = Path(run.config.features.encoder)
+    encoder = run.config.features.encoder
+    folder = find_encoder(encoder) or Path(encoder)
     if not folder.is_dir():
         return {}
     return {"encoder": stamp_files(sorted(path for path in folder.rglob("*") if path.is_file()))}
@@ -599,7 +601,7 @@ def _absolute(path: str | Path | None) -> Path | None:
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
     """Return settings whose files are found from every folder, as `run.json` shall keep them."""
     features, text = config.features, config.text
-    if Path(features.encoder).is_dir():
+    if features.encoder != SHIPPED and Path(features.encoder).is_dir():
         features = features.model_copy(update={"encoder": str(Path(features.encoder).absolute())})
     text = text.model_copy(update={"lexicon": _absolute(text.lexicon)})
     return config.model_copy(update={"features": features, "text": text})

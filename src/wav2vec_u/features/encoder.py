@@ -7,6 +7,9 @@ from typing import Protocol
 import numpy as np
 
 from wav2vec_u.config import FeaturesConfig
+from wav2vec_u.encoder.shipped import find_encoder
+
+PAPER_LAYER = 14  # 0-based: block 15 of 24 (wav2vec-U, section 3.1)
 
 
 class Encoder(Protocol):
@@ -64,7 +67,13 @@ def load_encoder(config: FeaturesConfig) -> Encoder:
             deltas=config.mfcc_deltas,
             normalize=config.mfcc_normalize == "utterance",
         )
+    own = find_encoder(config.encoder)
+    if own is not None:
+        from wav2vec_u.features.own import OwnEncoder
+
+        return OwnEncoder(own, layer=config.layer, device=config.device)
     # transformers takes seconds to import: only those who need it wait for it.
     from wav2vec_u.features.hugging_face import HuggingFaceEncoder
 
-    return HuggingFaceEncoder(config.encoder, layer=config.layer, device=config.device)
+    layer = PAPER_LAYER if config.layer is None else config.layer
+    return HuggingFaceEncoder(config.encoder, layer=layer, device=config.device)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wav2vec_u.encoder.checkpoint import load_network
+from wav2vec_u.encoder.checkpoint import load_description, load_network
 from wav2vec_u.encoder.encode import FRAME_RATE_HZ, encode_blocks
 from wav2vec_u.runtime.device import pick_device
 from wav2vec_u.runtime.errors import UserError
@@ -21,7 +21,7 @@ class OwnEncoder:
     folder : Path
         What `encoder.checkpoint.save_encoder` wrote.
     layer : int or None
-        0-based block; None: the last.
+        0-based block; None: the one that its description recommends, or the last.
     device : str
         See `runtime.device.pick_device`.
 
@@ -48,7 +48,8 @@ class OwnEncoder:
                 f"features.layer: {folder} has {blocks} blocks, so the last layer is {blocks - 1}, "
                 f"not {layer}"
             )
-        self._layer = blocks - 1 if layer is None else layer
+        recommended = load_description(folder)["info"].get("layer", blocks - 1)
+        self._layer = int(recommended) if layer is None else layer
         self.block_names = [str(block) for block in range(blocks)]
         self.name = f"{folder.name} layer {self._layer}"
         self.dim = self._network.dim

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +15,10 @@ from safetensors import SafetensorError
 from torch import nn
 
 from wav2vec_u.config import SAMPLE_RATE, NetworkConfig
-from wav2vec_u.encoder.checkpoint import is_encoder, load_network
+from wav2vec_u.encoder.checkpoint import load_network
 from wav2vec_u.encoder.front_end import count_steps
 from wav2vec_u.encoder.network import SpeechNetwork
+from wav2vec_u.encoder.shipped import find_encoder
 from wav2vec_u.features.hugging_face import OPTIONAL_WEIGHTS, SUPPORTED, VARIANCE_FLOOR
 from wav2vec_u.runtime.errors import UserError
 
@@ -199,16 +199,17 @@ def load_backbone(encoder: str) -> Backbone:
     Parameters
     ----------
     encoder : str
-        Folder that `encoder.checkpoint.save_encoder` wrote, or a checkpoint of the wav2vec 2.0
-        family: local folder or Hugging Face name.
+        ``base``, a folder that `encoder.checkpoint.save_encoder` wrote, or a checkpoint of the
+        wav2vec 2.0 family: local folder or Hugging Face name.
 
     Raises
     ------
     UserError
         If there is no such encoder, or it is damaged, incomplete or of another kind.
     """
-    if is_encoder(Path(encoder)):
-        return OwnBackbone(load_network(Path(encoder)))
+    own = find_encoder(encoder)
+    if own is not None:
+        return OwnBackbone(load_network(own))
     return _load_hugging_face(encoder)
 
 

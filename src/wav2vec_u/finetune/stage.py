@@ -20,6 +20,7 @@ from wav2vec_u.corpus.rejections import (
     summary,
     write_rejections,
 )
+from wav2vec_u.encoder.shipped import find_encoder
 from wav2vec_u.evaluate.error_rate import (
     Errors,
     bootstrap_interval,
@@ -27,13 +28,13 @@ from wav2vec_u.evaluate.error_rate import (
     percent,
     pool,
 )
-from wav2vec_u.features.batching import length_batches, map_ahead
-from wav2vec_u.finetune.labels import (
+from wav2vec_u.evaluate.labelled import (
     TEST_SPLIT,
     TRAIN_SPLIT,
     LabelledRecordings,
     read_labelled,
 )
+from wav2vec_u.features.batching import length_batches, map_ahead
 from wav2vec_u.finetune.model import FinetunedModel
 from wav2vec_u.finetune.train import finetune
 from wav2vec_u.finetune.units import Units, collect_units, spell
@@ -326,7 +327,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _identify(encoder: str) -> str:
-    folder = Path(encoder)
+    folder = find_encoder(encoder) or Path(encoder)
     if not folder.is_dir():
         return encoder
     return stamp_files(sorted(path for path in folder.rglob("*") if path.is_file()))

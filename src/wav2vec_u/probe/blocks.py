@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from wav2vec_u.encoder.checkpoint import is_encoder
+from wav2vec_u.encoder.shipped import find_encoder
 from wav2vec_u.features.mfcc import MfccEncoder
 from wav2vec_u.runtime.errors import UserError
 
@@ -56,7 +55,7 @@ def load_block_encoder(encoder: str, device: str = "auto") -> BlockEncoder:
     Parameters
     ----------
     encoder : str
-        Folder of an encoder of our own, or a Hugging Face name or local checkpoint.
+        ``base``, the folder of an encoder of our own, or a Hugging Face name or local checkpoint.
     device : str
         See `runtime.device.pick_device`.
 
@@ -68,10 +67,11 @@ def load_block_encoder(encoder: str, device: str = "auto") -> BlockEncoder:
     if encoder == BASELINE:
         raise UserError(f"{BASELINE}: is measured beside every encoder; name an encoder to probe")
     # transformers takes seconds to import: only those who need it wait for it.
-    if is_encoder(Path(encoder)):
+    own = find_encoder(encoder)
+    if own is not None:
         from wav2vec_u.features.own import OwnEncoder
 
-        return OwnEncoder(Path(encoder), layer=None, device=device)
+        return OwnEncoder(own, layer=None, device=device)
     from wav2vec_u.features.hugging_face import HuggingFaceEncoder
 
     return HuggingFaceEncoder(encoder, layer=None, device=device)

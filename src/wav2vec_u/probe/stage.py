@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 from wav2vec_u.config import ProbeConfig, RunConfig, TextConfig
 from wav2vec_u.corpus.manifest import Recording
 from wav2vec_u.corpus.rejections import Rejection, count_by_reason, summary, write_rejections
-from wav2vec_u.finetune.labels import TRAIN_SPLIT, LabelledRecordings, read_labelled
+from wav2vec_u.evaluate.labelled import TRAIN_SPLIT, LabelledRecordings, read_labelled
 from wav2vec_u.finetune.units import spell
 from wav2vec_u.probe.blocks import (
     BASELINE,

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from wav2vec_u.cli import app
 from wav2vec_u.config import SAMPLE_RATE, RunConfig, TextConfig
 from wav2vec_u.evaluate.error_rate import count_errors, pool
-from wav2vec_u.finetune.labels import read_labelled
+from wav2vec_u.evaluate.labelled import read_labelled
 from wav2vec_u.finetune.model import FinetunedModel
 from wav2vec_u.finetune.stage import finetune_artifact
 from wav2vec_u.runtime.errors import UserError

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from wav2vec_u import cli
 from wav2vec_u.config import RunConfig, load_config
+from wav2vec_u.evaluate.labelled import read_labelled
 from wav2vec_u.features.mfcc import log_mel
-from wav2vec_u.finetune.labels import read_labelled
 from wav2vec_u.probe import stage
 from wav2vec_u.probe.linear_ctc import ProbeSettings
 from wav2vec_u.probe.plot import Point, draw

@@ -1,4 +1,4 @@
-"""Recordings with the transcripts of a TSV; nothing but `stage` may import this module."""
+"""Recordings with the transcripts of a TSV: for evaluation, probes and fine-tuning alone."""
 
 from __future__ import annotations
 
