@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 SMALL = ("demo", "kathleen", "kerstin", "low_resource")  # hold only what differs from the defaults
 PUBLISHED = ("timit", "librispeech")
+PRETRAINING = "pretrain_wav2vec2"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 # A row of a table of settings: | `section.key` | default | ...
 SETTING_ROW = re.compile(r"^\| `([a-z_.]+)` \| ([^|]+) \|", re.MULTILINE)
@@ -38,7 +39,7 @@ DEFAULTS = dict(leaves(RunConfig().model_dump(mode="json")))
 
 
 def test_every_expected_file_is_there() -> None:
-    assert {path.stem for path in CONFIGS} == {*SMALL, *PUBLISHED}
+    assert {path.stem for path in CONFIGS} == {*SMALL, *PUBLISHED, PRETRAINING}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -90,6 +91,31 @@ def test_silence_of_the_published_settings() -> None:
     assert (librispeech.silence.method, librispeech.silence.threshold) == ("rvad", 0.4)
     assert librispeech.text.silence_probability == 0.25
     assert librispeech.text.surround_with_silence
+
+
+def test_pre_training_as_published() -> None:
+    """wav2vec 2.0, section 4.2, and its equations 2 to 4."""
+    config = load_config(path_of(PRETRAINING))
+    pretrain = config.pretrain
+    assert config.silence.method == "none"
+    assert pretrain.objective == "contrastive"
+    network = pretrain.network
+    assert (network.front_end, network.conv_channels) == ("waveform", 512)
+    assert (network.context, network.blocks, network.dim) == ("transformer", 12, 768)
+    assert (network.feed_forward_dim, network.heads) == (3_072, 8)
+    assert (network.position_kernel, network.position_groups) == (128, 16)
+    assert (network.dropout, network.layer_drop) == (0.1, 0.05)
+    contrastive = pretrain.contrastive
+    assert (contrastive.codebooks, contrastive.codes, contrastive.entry_dim) == (2, 320, 128)
+    assert (contrastive.distractors, contrastive.similarity_temperature) == (100, 0.1)
+    assert contrastive.diversity_weight == 0.1
+    assert (contrastive.start_temperature, contrastive.end_temperature) == (2.0, 0.5)
+    assert (pretrain.mask_probability, pretrain.mask_length) == (0.065, 10)
+    assert pretrain.batch_seconds * pretrain.accumulate == 5_600  # 1.6 hours
+    assert (pretrain.max_seconds, pretrain.learning_rate) == (15.6, 5e-4)
+    assert [round_.updates for round_ in pretrain.rounds] == [400_000]
+    # Up for 8 % of the updates, down for the rest.
+    assert (pretrain.warmup, pretrain.warmup + pretrain.decay) == (0.08, 1.0)
 
 
 def test_documented_settings_exist_with_these_defaults() -> None:

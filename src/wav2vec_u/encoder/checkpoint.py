@@ -75,6 +75,12 @@ def load_description(folder: Path) -> dict[str, Any]:
     return description
 
 
+def recommended_layer(folder: Path) -> int | None:
+    """Return the 0-based block that an encoder's makers recommend; None if they name none."""
+    layer = load_description(folder).get("info", {}).get("layer")
+    return None if layer is None else int(layer)
+
+
 def load_network(folder: Path) -> SpeechNetwork:
     """Load an encoder's network, in single precision, ready to encode.
 
@@ -87,7 +93,7 @@ def load_network(folder: Path) -> SpeechNetwork:
     try:
         network = SpeechNetwork(NetworkConfig.model_validate(description["network"]))
         weights = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError, KeyError, ValidationError) as error:
+    except (OSError, SafetensorError, KeyError, ValidationError, UserError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{folder}: is no complete encoder; fetch or train it again ({reason})"

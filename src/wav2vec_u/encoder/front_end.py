@@ -94,7 +94,9 @@ class LogMelFrontEnd(nn.Module):
         windows = windows - windows.mean(dim=2, keepdim=True)
         spectrum = torch.fft.rfft(windows * self.taper, n=FFT)  # (B, n_frames, 257)
         power = spectrum.real.square() + spectrum.imag.square()
-        energies: torch.Tensor = (power @ self.filters).clamp(min=POWER_FLOOR).log()
+        # Weak bands would drown in the rounding of half precision.
+        with torch.autocast(waveforms.device.type, enabled=False):
+            energies: torch.Tensor = (power @ self.filters).clamp(min=POWER_FLOOR).log()
         return energies
 
 

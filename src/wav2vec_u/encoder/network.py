@@ -17,6 +17,7 @@ from torch import nn
 from wav2vec_u.config import SAMPLE_RATE, NetworkConfig
 from wav2vec_u.encoder.conformer import ConformerContext
 from wav2vec_u.encoder.front_end import build_front_end, count_steps
+from wav2vec_u.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,16 @@ class SpeechNetwork(nn.Module):
         Steps a second.
     dim : int
         D, width of the context network.
+
+    Raises
+    ------
+    UserError
+        If no network can have this shape.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        _check_shape(config)
         self.config = config
         self.dim = config.dim
         self.front_end = build_front_end(config)
@@ -79,6 +86,10 @@ class SpeechNetwork(nn.Module):
     def set_layer_drop(self, probability: float) -> None:
         """Set the probability that a block is passed over in training."""
         self.context.layer_drop = probability
+
+    def keep_blocks(self, count: int) -> None:
+        """Cut away all blocks above the first `count`, for those who do not need their output."""
+        del self.context.layers[count:]
 
     def n_steps(self, n_samples: int) -> int:
         """Count the steps that so many samples give: whole receptive fields only."""
@@ -142,6 +153,25 @@ class SpeechNetwork(nn.Module):
         return NetworkOutput(
             front if self.front_end.learns else None, features, context, valid, blocks
         )
+
+
+def _check_shape(config: NetworkConfig) -> None:
+    # Each of these would otherwise fail deep inside a layer, or, as an odd stack, not at all.
+    conformer = config.context == "conformer"
+    parts = 2 * config.heads if conformer else config.heads  # rotary positions turn pairs
+    if config.dim % parts:
+        problem = f"heads: {config.heads} does not fit dim {config.dim}; set a divisor of it"
+        if conformer:
+            problem += " that leaves each head an even width"
+    elif conformer and config.convolution_kernel % 2 == 0:
+        problem = f"convolution_kernel: {config.convolution_kernel} is even; set an odd number"
+    elif not conformer and config.dim % config.position_groups:
+        problem = f"position_groups: {config.position_groups} does not divide dim {config.dim}"
+    elif config.front_end == "log_mel" and config.stack % 2:
+        problem = f"stack: {config.stack} is odd; set an even number, as frames are 20 ms apart"
+    else:
+        return
+    raise UserError(f"pretrain.network.{problem}")
 
 
 def _collector(blocks: list[torch.Tensor]) -> Any:

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from wav2vec_u.config import FeaturesConfig
+from wav2vec_u.encoder.checkpoint import recommended_layer
 from wav2vec_u.encoder.shipped import find_encoder
 
 PAPER_LAYER = 14  # 0-based: block 15 of 24 (wav2vec-U, section 3.1)
@@ -71,7 +72,8 @@ def load_encoder(config: FeaturesConfig) -> Encoder:
     if own is not None:
         from wav2vec_u.features.own import OwnEncoder
 
-        return OwnEncoder(own, layer=config.layer, device=config.device)
+        layer = recommended_layer(own) if config.layer is None else config.layer
+        return OwnEncoder(own, layer=layer, device=config.device)
     # transformers takes seconds to import: only those who need it wait for it.
     from wav2vec_u.features.hugging_face import HuggingFaceEncoder
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wav2vec_u.encoder.checkpoint import load_description, load_network
+from wav2vec_u.encoder.checkpoint import load_network
 from wav2vec_u.encoder.encode import FRAME_RATE_HZ, encode_blocks
 from wav2vec_u.runtime.device import pick_device
 from wav2vec_u.runtime.errors import UserError
@@ -21,7 +21,7 @@ class OwnEncoder:
     folder : Path
         What `encoder.checkpoint.save_encoder` wrote.
     layer : int or None
-        0-based block; None: the one that its description recommends, or the last.
+        0-based block; blocks above it are cut away. None keeps all of them, and the last is taken.
     device : str
         See `runtime.device.pick_device`.
 
@@ -43,14 +43,14 @@ class OwnEncoder:
     def __init__(self, folder: Path, *, layer: int | None = None, device: str = "auto") -> None:
         self._network = load_network(folder).to(pick_device(device))
         blocks = self._network.config.blocks
-        if layer is not None and layer >= blocks:
+        if layer is not None and not 0 <= layer < blocks:
             raise UserError(
                 f"features.layer: {folder} has {blocks} blocks, so the last layer is {blocks - 1}, "
                 f"not {layer}"
             )
-        recommended = load_description(folder)["info"].get("layer", blocks - 1)
-        self._layer = int(recommended) if layer is None else layer
-        self.block_names = [str(block) for block in range(blocks)]
+        self._layer = blocks - 1 if layer is None else layer
+        self._network.keep_blocks(self._layer + 1)
+        self.block_names = [str(block) for block in range(self._layer + 1)]
         self.name = f"{folder.name} layer {self._layer}"
         self.dim = self._network.dim
 

@@ -83,11 +83,11 @@ class AudioPack:
             self.ids: list[str] = index["ids"]
             self._offsets = np.asarray(index["offsets"], dtype=np.int64)  # (N + 1,)
             self._samples = np.memmap(folder / SAMPLES_NAME, dtype="<i2", mode="r")
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder}: is no readable audio pack; remove it and run again") from (
                 error
             )
-        if len(self._samples) != self._offsets[-1] or len(self.ids) + 1 != len(self._offsets):
+        if len(self.ids) + 1 != len(self._offsets) or len(self._samples) != self._offsets[-1]:
             raise UserError(f"{folder}: the audio pack is cut short; remove it and run again")
         self.lengths = np.diff(self._offsets)
 
@@ -103,8 +103,9 @@ class AudioPack:
         self, index: int, start: int = 0, stop: int | None = None
     ) -> npt.NDArray[np.float32]:
         """Return samples of one utterance in [-1, 1], (stop - start,) float32."""
-        first = int(self._offsets[index])
-        last = int(self._offsets[index + 1]) if stop is None else first + stop
+        first, last = int(self._offsets[index]), int(self._offsets[index + 1])
+        if stop is not None:
+            last = min(last, first + stop)
         return self._samples[first + start : last].astype(np.float32) / np.float32(_FULL_SCALE)
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import distributed, nn
+
+# The others wait while the first decodes the audio or clusters it, which may take hours.
+PATIENCE = timedelta(days=7)
 
 
 class Processes:
@@ -36,7 +40,13 @@ class Processes:
 
     def __enter__(self) -> Processes:
         if self.size > 1:
-            distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            backend = "gloo"
+            if torch.cuda.is_available():
+                backend = "cpu:gloo,cuda:nccl"
+                # There may be more processes than GPUs where these are not to be used.
+                if self.local_rank < torch.cuda.device_count():
+                    torch.cuda.set_device(self.local_rank)
+            distributed.init_process_group(backend, timeout=PATIENCE)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -58,14 +68,13 @@ class Processes:
 
     def barrier(self) -> None:
         """Wait until all processes are here."""
-        if self.size > 1:
-            distributed.barrier()
+        self.all_true(True)
 
     def all_true(self, condition: bool) -> bool:
         """Tell whether a condition holds in every process."""
         if self.size == 1:
             return condition
-        flag = torch.tensor(int(condition), device=_device())
+        flag = torch.tensor(int(condition))
         distributed.all_reduce(flag, op=distributed.ReduceOp.MIN)
         return bool(flag.item())
 
@@ -79,7 +88,3 @@ class Processes:
                 failure = error
         if not self.all_true(failure is None):
             raise failure or RuntimeError("the first process failed; its message says why")
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -20,12 +20,18 @@ from wav2vec_u.config import SAMPLE_RATE, PretrainConfig, RunConfig
 from wav2vec_u.corpus import stage as corpus_stage
 from wav2vec_u.corpus.rejections import count_by_reason, write_rejections
 from wav2vec_u.corpus.sources import read_sources
-from wav2vec_u.encoder.checkpoint import load_description, load_network, save_encoder
+from wav2vec_u.encoder.checkpoint import (
+    is_encoder,
+    load_description,
+    load_network,
+    save_encoder,
+)
 from wav2vec_u.encoder.network import SpeechNetwork
+from wav2vec_u.encoder.shipped import find_encoder
 from wav2vec_u.pretrain.pack import AudioPack, write_pack
 from wav2vec_u.pretrain.processes import Processes
 from wav2vec_u.pretrain.targets import Targets, block_frames, mfcc_frames, write_targets
-from wav2vec_u.pretrain.train import CHECKPOINT_NAME, train_round
+from wav2vec_u.pretrain.train import CHECKPOINT_NAME, check_time, train_round
 from wav2vec_u.runtime import artifact
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.device import pick_device
@@ -46,7 +52,11 @@ _CONVENIENCE = {"device", "log_every", "checkpoint_every"}
 
 
 def pretrain(
-    audio: Sequence[Path], out: Path, config: RunConfig, start: Path | None = None
+    audio: Sequence[Path],
+    out: Path,
+    config: RunConfig,
+    start: Path | None = None,
+    deadline: float | None = None,
 ) -> dict[str, Any]:
     """Pre-train an encoder.
 
@@ -60,7 +70,11 @@ def pretrain(
     config : RunConfig
         `corpus`, `silence` and `pretrain` are used.
     start : Path or None
-        Encoder to go on from, instead of random weights; the shape of the network is its own.
+        Encoder to go on from, instead of random weights, ``base`` being the one that ships; the
+        shape of the network is its own.
+    deadline : float or None
+        On the clock of `time.monotonic`, seconds: stop after the first checkpoint, or before the
+        first round, that comes later.
 
     Returns
     -------
@@ -72,19 +86,25 @@ def pretrain(
     UserError
         If the audio is missing or too little, another process works in `out`, or the loss is no
         longer a number.
+    Unfinished
+        If the deadline has passed; the same call goes on where this one stopped.
     """
+    start = None if start is None else find_encoder(str(start)) or start
     with Processes() as processes, _lock(out, processes):
         device = _device(config.pretrain.device, processes)
         torch.set_num_threads(config.threads)
+        # Before the audio is decoded, which may take hours: what cannot be met is said at once.
+        network = _untrained(config.pretrain, start).to(device)
+        _check_rounds(config.pretrain, network)
         processes.first_does(lambda: prepare(audio, out, config))
         pack = AudioPack(out / "pack")
-        network = _untrained(config.pretrain, start).to(device)
         made_from = "" if start is None else stamp_files(sorted(start.iterdir()))
         figures: dict[str, float] = {}
         for number in range(len(config.pretrain.rounds)):
+            check_time(deadline, processes)
             targets = _targets(out, pack, network, config.pretrain, number, made_from, processes)
             figures = _round(
-                out, pack, network, targets, config.pretrain, number, made_from, processes
+                out, pack, network, targets, config.pretrain, number, made_from, processes, deadline
             )
             made_from = artifact.identity(out / f"round-{number + 1}")
         metrics = {
@@ -104,7 +124,9 @@ def pretrain(
 
         def finish() -> None:
             with explain_disk_errors(out):
-                save_encoder(out / ENCODER_NAME, network, info)
+                # Left alone where it stands: runs know an encoder by the times of its files.
+                if not _holds(out / ENCODER_NAME, network, info):
+                    save_encoder(out / ENCODER_NAME, network, info)
                 write_json(out / METRICS_NAME, metrics)
 
         processes.first_does(finish)
@@ -119,26 +141,9 @@ def prepare(audio: Sequence[Path], out: Path, config: RunConfig) -> None:
     UserError
         If an input is missing, or there is too little speech of split ``train``.
     """
-    speech: list[Path] = []
-    for number, source in enumerate(audio, start=1):
-        sources, _ = read_sources(source)
-        corpus = out / f"corpus-{number}"
-        _make(
-            corpus,
-            "corpus",
-            config.corpus,
-            {"audio": stamp_files(item.audio for item in sources)},
-            partial(corpus_stage.run, config=config.corpus, audio=source),
-        )
-        silence = out / f"silence-{number}"
-        _make(
-            silence,
-            "silence",
-            config.silence,
-            {"corpus": artifact.identity(corpus)},
-            partial(silence_stage.run, config=config.silence, corpus=corpus),
-        )
-        speech.append(silence)
+    speech = [
+        prepare_input(source, number, out, config) for number, source in enumerate(audio, start=1)
+    ]
     inputs = {folder.name: artifact.identity(folder) for folder in speech}
     _make(
         out / "pack",
@@ -148,6 +153,58 @@ def prepare(audio: Sequence[Path], out: Path, config: RunConfig) -> None:
         lambda work: _pack(work, speech, config.pretrain, config.threads),
         fingerprint_of={"min_seconds": config.pretrain.min_seconds},
     )
+
+
+def prepare_input(source: Path, number: int, out: Path, config: RunConfig) -> Path:
+    """Check the recordings of one input and find their speech, as far as that is not done yet.
+
+    Inputs do not depend on one another, so that processes may share them out.
+
+    Parameters
+    ----------
+    source : Path
+        Folder or manifest.
+    number : int
+        Of the input, from 1.
+    out : Path
+        Gets ``corpus-N`` and ``silence-N``.
+    config : RunConfig
+
+    Returns
+    -------
+    Path
+        The artefact with the speech.
+
+    Raises
+    ------
+    UserError
+        If the input is missing, or holds no speech.
+    """
+    sources, rejections = read_sources(source)
+    corpus = out / f"corpus-{number}"
+    _make(
+        corpus,
+        "corpus",
+        config.corpus,
+        {
+            "audio": stamp_files(item.audio for item in sources),
+            # Splits too: what is moved out of `train` must not stay in the pack.
+            "manifest": artifact.fingerprint(
+                sources=[(item.id, item.split, item.speaker) for item in sources],
+                rejections=[(item.what, item.reason) for item in rejections],
+            ),
+        },
+        partial(corpus_stage.run, config=config.corpus, audio=source),
+    )
+    silence = out / f"silence-{number}"
+    _make(
+        silence,
+        "silence",
+        config.silence,
+        {"corpus": artifact.identity(corpus)},
+        partial(silence_stage.run, config=config.silence, corpus=corpus),
+    )
+    return silence
 
 
 def _pack(work: Work, speech: Sequence[Path], config: PretrainConfig, threads: int) -> None:
@@ -218,6 +275,7 @@ def _round(
     number: int,
     made_from: str,
     processes: Processes,
+    deadline: float | None,
 ) -> dict[str, float]:
     """Train a round, or load what an earlier run made of it; `network` is changed."""
     folder = out / f"round-{number + 1}"
@@ -237,7 +295,9 @@ def _round(
     done = processes.all_true(artifact.is_current(folder, expected))
     if not done:
         with _shared_work(folder, expected, config, inputs, processes) as (unfinished, work):
-            figures = train_round(network, pack, targets, config, number, unfinished, processes)
+            figures = train_round(
+                network, pack, targets, config, number, unfinished, processes, deadline
+            )
             if work is not None:
                 save_encoder(unfinished, network, figures)
                 (unfinished / CHECKPOINT_NAME).unlink()
@@ -288,6 +348,29 @@ def _make(
         folder, stage=stage, expected=expected, config=config, inputs=inputs
     ) as work:
         work_of(work)
+
+
+def _check_rounds(config: PretrainConfig, network: SpeechNetwork) -> None:
+    if config.objective == "contrastive":
+        return
+    for round_ in config.rounds:
+        if round_.targets != "mfcc":
+            block_frames(network, round_.targets)  # refuses a block that there is not
+
+
+def _holds(folder: Path, network: SpeechNetwork, info: dict[str, Any]) -> bool:
+    """Tell whether a folder holds just this encoder."""
+    if not is_encoder(folder):
+        return False
+    try:
+        held = load_network(folder).state_dict()
+        same_info = load_description(folder).get("info") == info
+    except UserError:
+        return False
+    weights = network.state_dict()
+    return same_info and all(
+        name in weights and torch.equal(value, weights[name].cpu()) for name, value in held.items()
+    )
 
 
 def _untrained(config: PretrainConfig, start: Path | None) -> SpeechNetwork:

@@ -83,11 +83,21 @@ def write_targets(
     dict
         ``inertia`` (mean squared distance of a frame to its centroid over the sample) and
         ``code_perplexity`` (2 to the power of the entropy of the codes).
+
+    Raises
+    ------
+    UserError
+        If there are fewer frames than clusters.
     """
     order = numpy_generator(seed, "targets", "sample").permutation(len(pack))
     frames_of = np.maximum(pack.lengths[order] // FRAME_SAMPLES, 1)
     enough = int(np.searchsorted(np.cumsum(frames_of), KMEANS_FRAMES)) + 1
     sample = np.concatenate([frames for _, frames in _encoded(pack, order[:enough], encode)])
+    if len(sample) < clusters:
+        raise UserError(
+            f"pretrain.rounds: {clusters} clusters cannot be learned from {len(sample)} frames; "
+            "give more audio or set fewer clusters"
+        )
     kmeans = KMeans(clusters, n_restarts=KMEANS_RESTARTS, seed=seed).fit(lambda: [sample])
 
     coded: dict[int, npt.NDArray[np.int16]] = {}
@@ -114,7 +124,7 @@ class Targets:
         try:
             self._codes = np.load(folder / CODES_NAME, mmap_mode="r")
             self._offsets = np.load(folder / OFFSETS_NAME)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{folder}: holds no readable targets; remove it and run again") from (
                 error
             )

@@ -44,6 +44,11 @@ CHECKPOINT_NAME = "checkpoint.safetensors"
 LOG_NAME = "log.jsonl"
 VALIDATION_SHARE = 0.1  # of the utterances, at most
 _SHOWN_IDS = 5
+_CLOCK_TICK = 1e-3  # seconds; the clock of some systems stands still for longer
+
+
+class Unfinished(Exception):
+    """The time is up before the work is done; the same call, made again, goes on."""
 
 
 class Pretraining(nn.Module):
@@ -96,6 +101,7 @@ def train_round(
     number: int,
     folder: Path,
     processes: Processes,
+    deadline: float | None = None,
 ) -> dict[str, float]:
     """Train one round in place, from its checkpoint where there is one.
 
@@ -113,6 +119,8 @@ def train_round(
         Gets ``checkpoint.safetensors`` and ``log.jsonl`` (written by the first process alone).
     processes : Processes
         Who takes part.
+    deadline : float or None
+        See `check_time`; looked at after every checkpoint.
 
     Returns
     -------
@@ -123,13 +131,32 @@ def train_round(
     ------
     UserError
         If the loss or the gradient is no longer a number; the last good checkpoint stays.
+    Unfinished
+        If the deadline has passed.
     """
     round_ = config.rounds[number]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_generator(config.seed, "objective", number).initial_seed())
         objective = build_objective(config, network, round_.clusters)
     training = _Round(network, objective, pack, targets, config, round_, number, folder, processes)
-    return training.run()
+    return training.run(deadline)
+
+
+def check_time(deadline: float | None, processes: Processes) -> None:
+    """Stop all processes together once the deadline has passed for one of them.
+
+    Parameters
+    ----------
+    deadline : float or None
+        On the clock of `time.monotonic`, seconds; None: never.
+    processes : Processes
+
+    Raises
+    ------
+    Unfinished
+    """
+    if deadline is not None and not processes.all_true(time.monotonic() < deadline):
+        raise Unfinished
 
 
 class _Round:
@@ -169,20 +196,22 @@ class _Round:
         self.train_rows, self.validation_rows = split_rows(pack, config)
         self._resume()
 
-    def run(self) -> dict[str, float]:
+    def run(self, deadline: float | None) -> dict[str, float]:
         validation = {}
         batches = self._batches()
         with MetricsLog(self.folder / LOG_NAME) if self.processes.first else nullcontext() as log:
             started, first_update = time.monotonic(), self.state.update
             sums: dict[str, float] = {}
+            summed = 0  # a resumed round may start in the midst of a line of the log
             while self.state.update < self.updates:
                 for key, value in self._update(batches).items():
                     sums[key] = sums.get(key, 0.0) + value
+                summed += 1
                 update = self.state.update
                 done = update == self.updates
                 if update % self.config.log_every == 0 and log is not None:
-                    seconds = time.monotonic() - started
-                    means = {key: value / self.config.log_every for key, value in sums.items()}
+                    seconds = max(time.monotonic() - started, _CLOCK_TICK)
+                    means = {key: value / summed for key, value in sums.items()}
                     log.write(
                         round=self.number,
                         update=update,
@@ -191,13 +220,16 @@ class _Round:
                         **{key: round(value, 5) for key, value in means.items()},
                     )
                 if update % self.config.log_every == 0:
-                    sums = {}
+                    sums, summed = {}, 0
                 if update % self.config.validate_every == 0 or done:
                     validation = self.validate()
                     if log is not None:
                         log.write(round=self.number, update=update, **validation)
-                if (update % self.config.checkpoint_every == 0 or done) and self.processes.first:
-                    self._save()
+                if update % self.config.checkpoint_every == 0 or done:
+                    if self.processes.first:
+                        self._save()
+                    if not done:
+                        check_time(deadline, self.processes)
         validation = validation or self.validate()
         self.processes.barrier()
         return {**validation, "hours_heard": self.state.heard_seconds / 3600}

@@ -29,10 +29,11 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-def make_output(seed: int = 0) -> NetworkOutput:
+def make_output(seed: int = 0, front: torch.Tensor | None = None) -> NetworkOutput:
     generator = torch_generator(seed)
     lengths = torch.tensor([T, T - 3, T - 9, T])
     return NetworkOutput(
+        front=front,
         features=torch.randn(B, T, C, generator=generator),
         context=torch.randn(B, T, D, generator=generator),
         valid=torch.arange(T)[None] < lengths[:, None],
@@ -66,13 +67,13 @@ def both() -> list[Objective]:
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("bf16", [False, True])
 def test_loss_gradients_and_metrics_are_finite(which: int, bf16: bool) -> None:
-    objective, output = both()[which], make_output()
+    front = torch.randn(B, T, C, requires_grad=True)
+    objective, output = both()[which], make_output(front=front)
     output.context.requires_grad_()
     output.features.requires_grad_()
     mask = make_mask(output)
-    front = torch.randn(B, T, C, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-        result = objective(output, mask, make_targets(), 0.3, torch_generator(1), front)
+        result = objective(output, mask, make_targets(), 0.3, torch_generator(1))
     result.loss.backward()
     assert result.loss.dtype == torch.float32
     wanted = [*objective.parameters(), output.context, front]
@@ -101,9 +102,9 @@ def test_the_generator_alone_decides(which: int) -> None:
 def test_the_penalty_is_added_where_the_front_end_learns(which: int) -> None:
     objective, output = both()[which], make_output()
     mask = make_mask(output)
-    front = torch.full((B, T, C), 0.5)
+    learned = make_output(front=torch.full((B, T, C), 0.5))
     without = objective(output, mask, make_targets(), 0.0, torch_generator(1))
-    with_it = objective(output, mask, make_targets(), 0.0, torch_generator(1), front)
+    with_it = objective(learned, mask, make_targets(), 0.0, torch_generator(1))
     assert "feature_penalty" not in without.metrics
     assert float(with_it.metrics["feature_penalty"]) == pytest.approx(0.25)
     assert (with_it.loss - without.loss).item() == pytest.approx(2.5, abs=1e-5)
@@ -201,6 +202,7 @@ def test_planted_codes_are_told_apart() -> None:
     patterns = torch.randn(8, C)
     which = torch.randint(8, (B, T), generator=torch_generator(2))
     output = NetworkOutput(
+        front=None,
         features=patterns[which],
         context=torch.nn.functional.one_hot(which, D).float(),
         valid=torch.ones(B, T, dtype=torch.bool),
@@ -218,7 +220,9 @@ def test_planted_codes_are_told_apart() -> None:
     assert float(metrics["accuracy"]) > 0.95
     assert float(metrics["contrastive"]) < 0.3
     assert float(metrics["code_perplexity"]) > 5  # of 16, two being a collapse
-    shuffled = NetworkOutput(output.features, output.context.roll(7, dims=1), output.valid, [])
+    shuffled = NetworkOutput(
+        None, output.features, output.context.roll(7, dims=1), output.valid, []
+    )
     assert float(objective(shuffled, mask, None, 1.0, generator).metrics["accuracy"]) < 0.5
 
 
@@ -267,7 +271,7 @@ def test_targets_that_the_context_tells_are_learned() -> None:
     targets = make_targets()
     told = torch.cat([torch.nn.functional.one_hot(targets[:, :, g], K) for g in range(G)], dim=2)
     output = make_output()
-    output = NetworkOutput(output.features, told.float(), output.valid, [])
+    output = NetworkOutput(None, output.features, told.float(), output.valid, [])
     mask = make_mask(output)
     objective = MaskedPredictionObjective(PREDICTION, G * K, G, K)
     before = objective(output, mask, targets, 0.0, torch_generator(0)).metrics

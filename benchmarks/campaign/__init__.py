@@ -1,0 +1,1 @@
+"""Parts of the pre-training campaign: recordings, sizes, audio chunks, weight shards."""
