@@ -20,7 +20,7 @@ def tiny_config(**overrides: Any) -> RunConfig:
     settings: dict[str, Any] = {
         "threads": 1,
         "silence": {"method": "none"},
-        "features": {"batch_seconds": 4.0},
+        "features": TINY_FEATURES,
         "segments": {"clusters": 12, "kmeans_iterations": 5, "kmeans_restarts": 1},
         "text": {"phonemizer": "graphemes", "min_word_count": 1},
         "matching": TINY_MATCHING,
@@ -29,6 +29,7 @@ def tiny_config(**overrides: Any) -> RunConfig:
     return load_config(None, **{**settings, **overrides})
 
 
+TINY_FEATURES: dict[str, Any] = {"encoder": "mfcc", "batch_seconds": 4.0}
 TINY_MATCHING: dict[str, Any] = {
     "seeds": 2,
     "decipherment": {

@@ -45,6 +45,7 @@ def save_encoder(folder: Path, network: SpeechNetwork, info: dict[str, Any]) -> 
     save_file(weights, temporary)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
+    temporary.chmod(0o644)  # safetensors keeps files to their owner; an encoder is to be shared
     temporary.replace(folder / WEIGHTS)
     description = {"schema": SCHEMA, "network": network.config.model_dump(), "info": info}
     write_text(folder / DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False) + "\n")

@@ -31,9 +31,10 @@ from wav2vec_u.encoder.shipped import find_encoder
 from wav2vec_u.pretrain.pack import AudioPack, write_pack
 from wav2vec_u.pretrain.processes import Processes
 from wav2vec_u.pretrain.targets import Targets, block_frames, mfcc_frames, write_targets
-from wav2vec_u.pretrain.train import CHECKPOINT_NAME, check_time, train_round
+from wav2vec_u.pretrain.train import CHECKPOINT_NAME, NotFinite, check_time, train_round
 from wav2vec_u.runtime import artifact
 from wav2vec_u.runtime.artifact import Work
+from wav2vec_u.runtime.checkpoint import load_checkpoint
 from wav2vec_u.runtime.device import pick_device
 from wav2vec_u.runtime.disk import explain_disk_errors
 from wav2vec_u.runtime.errors import UserError
@@ -45,8 +46,10 @@ from wav2vec_u.silence.speech import read_speech
 
 TRAIN_SPLIT = "train"
 ENCODER_NAME = "encoder"
+LAST_GOOD_NAME = "last-good"
 METRICS_NAME = "metrics.json"
 MIN_UTTERANCES = 10
+_COST = "seconds_total"
 # Settings that change how fast the same result is reached, and not the result.
 _CONVENIENCE = {"device", "log_every", "checkpoint_every"}
 
@@ -113,7 +116,7 @@ def pretrain(
             "parameters": sum(weight.numel() for weight in network.parameters()),
             "updates": sum(round_.updates for round_ in config.pretrain.rounds),
             **figures,
-            "seconds_total": round(_seconds(out), 1),
+            _COST: round(_seconds(out), 1),
         }
         info = {
             **metrics,
@@ -295,9 +298,16 @@ def _round(
     done = processes.all_true(artifact.is_current(folder, expected))
     if not done:
         with _shared_work(folder, expected, config, inputs, processes) as (unfinished, work):
-            figures = train_round(
-                network, pack, targets, config, number, unfinished, processes, deadline
-            )
+            try:
+                figures = train_round(
+                    network, pack, targets, config, number, unfinished, processes, deadline
+                )
+            except NotFinite as error:
+                if work is None or not _keep_last_good(out, unfinished, network):
+                    raise
+                raise UserError(
+                    f"{error}, and go on in another --out with --start {out / LAST_GOOD_NAME}"
+                ) from error
             if work is not None:
                 save_encoder(unfinished, network, figures)
                 (unfinished / CHECKPOINT_NAME).unlink()
@@ -306,6 +316,27 @@ def _round(
     # From the disk in any case: a run that was stopped between two rounds must end like another.
     network.load_state_dict(load_network(folder).state_dict())
     return dict(load_description(folder)["info"])
+
+
+def _keep_last_good(out: Path, unfinished: Path, network: SpeechNetwork) -> bool:
+    """Save the network of the last checkpoint as an encoder; False if there is none that is good.
+
+    The checkpoint itself can only be gone on from with the settings that led to the failure.
+    """
+    path = unfinished / CHECKPOINT_NAME
+    if not path.exists():
+        return False
+    prefix = "network."
+    weights = {
+        name.removeprefix(prefix): value
+        for name, value in load_checkpoint(path)["model"].items()
+        if name.startswith(prefix)
+    }
+    if not all(bool(value.half().isfinite().all()) for value in weights.values()):
+        return False  # the update before the failure had already broken it
+    network.load_state_dict(weights)
+    save_encoder(out / LAST_GOOD_NAME, network, {"stopped": "the loss was not a number"})
+    return True
 
 
 @contextmanager
@@ -359,16 +390,16 @@ def _check_rounds(config: PretrainConfig, network: SpeechNetwork) -> None:
 
 
 def _holds(folder: Path, network: SpeechNetwork, info: dict[str, Any]) -> bool:
-    """Tell whether a folder holds just this encoder."""
+    """Tell whether a folder holds just this encoder, whatever it cost to make."""
     if not is_encoder(folder):
         return False
     try:
         held = load_network(folder).state_dict()
-        same_info = load_description(folder).get("info") == info
+        held_info = load_description(folder).get("info") or {}
     except UserError:
         return False
     weights = network.state_dict()
-    return same_info and all(
+    return {**held_info, _COST: None} == {**info, _COST: None} and all(
         name in weights and torch.equal(value, weights[name].cpu()) for name, value in held.items()
     )
 

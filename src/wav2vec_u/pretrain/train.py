@@ -51,6 +51,10 @@ class Unfinished(Exception):
     """The time is up before the work is done; the same call, made again, goes on."""
 
 
+class NotFinite(UserError):
+    """The loss or the gradient is no longer a number; the last good checkpoint stays."""
+
+
 class Pretraining(nn.Module):
     """Network and objective as one module, so that one call runs both."""
 
@@ -130,6 +134,8 @@ def train_round(
     Raises
     ------
     UserError
+        If the checkpoint does not fit the settings.
+    NotFinite
         If the loss or the gradient is no longer a number; the last good checkpoint stays.
     Unfinished
         If the deadline has passed.
@@ -315,7 +321,7 @@ class _Round:
             return
         ids = [self.pack.ids[index] for index in batch.utterances]
         shown = ", ".join(ids[:_SHOWN_IDS]) + (", ..." if len(ids) > _SHOWN_IDS else "")
-        raise UserError(
+        raise NotFinite(
             f"pretrain: the {what} is not a number at update {self.state.update + 1} of round "
             f"{self.number + 1} (utterances {shown}); the last good checkpoint stays in "
             f"{self.folder}; lower pretrain.learning_rate"

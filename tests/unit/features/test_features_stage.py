@@ -64,7 +64,7 @@ def corpus(tmp_path: Path) -> Corpus:
     return Corpus(tmp_path)
 
 
-RAW = FeaturesConfig(mfcc_cepstra=13, mfcc_deltas=True, mfcc_normalize="none")
+RAW = FeaturesConfig(encoder="mfcc", mfcc_cepstra=13, mfcc_deltas=True, mfcc_normalize="none")
 
 
 def half(frames: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ def test_masked_frames_are_those_of_the_whole_stretch_in_speech(corpus: Corpus) 
 def test_each_utterance_is_normalised_over_its_kept_frames(corpus: Corpus, mode: str) -> None:
     corpus.add("a", ((0.5, 1.0), (2.0, 3.0)))
     corpus.add("b", ((0.0, 3.0),))
-    corpus.run(FeaturesConfig(mfcc_normalize="utterance"), mode)
+    corpus.run(FeaturesConfig(encoder="mfcc", mfcc_normalize="utterance"), mode)
     for frames, _ in corpus.by_id().values():
         np.testing.assert_allclose(frames.mean(axis=0), 0, atol=2e-3)
         np.testing.assert_allclose(frames.std(axis=0), 1, atol=2e-3)
@@ -118,7 +118,7 @@ def test_each_utterance_is_normalised_over_its_kept_frames(corpus: Corpus, mode:
 def test_each_speaker_is_normalised_over_all_utterances(corpus: Corpus, mode: str) -> None:
     for name, speaker in (("a", "x"), ("b", "y"), ("c", "x"), ("d", None), ("e", None)):
         corpus.add(name, ((0.5, 1.0), (2.0, 3.0)), speaker)
-    corpus.run(FeaturesConfig(mfcc_normalize="speaker"), mode)
+    corpus.run(FeaturesConfig(encoder="mfcc", mfcc_normalize="speaker"), mode)
     frames = {name: value[0] for name, value in corpus.by_id().items()}
     groups = [[frames["a"], frames["c"]], [frames["b"]], [frames["d"]], [frames["e"]]]
     for group in groups:
@@ -222,7 +222,7 @@ def test_resuming_reads_no_finished_recording_again(
 ) -> None:
     for name in "abcd":
         corpus.add(name, ((0.0, 1.0),))
-    config = FeaturesConfig(mfcc_normalize="none", batch_seconds=1.0)
+    config = FeaturesConfig(encoder="mfcc", mfcc_normalize="none", batch_seconds=1.0)
     corpus.run(config)
     monkeypatch.setattr(
         "wav2vec_u.features.extract.load_waveform", lambda *_: pytest.fail("read again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from wav2vec_u.pretrain import stage, train
 from wav2vec_u.pretrain.pack import AudioPack
 from wav2vec_u.pretrain.stage import pretrain
 from wav2vec_u.runtime.artifact import read_record
+from wav2vec_u.runtime.checkpoint import save_checkpoint
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import read_jsonl
 
@@ -232,7 +234,7 @@ def test_a_second_run_does_nothing(copy: Path, songs: Path) -> None:
             ["targets-2", "round-2", "encoder"],
         ),
         ({"learning_rate": 0.01}, ["round-1", "targets-2", "round-2", "encoder"]),
-        ({"min_seconds": 0.6}, STEPS[2:]),
+        ({"min_seconds": 0.6}, STEPS[2:-1]),  # the same audio, so the same encoder
     ],
     ids=["convenience", "updates", "clusters", "learning_rate", "min_seconds"],
 )
@@ -245,19 +247,19 @@ def test_a_change_repeats_what_depends_on_it(
 
 
 @pytest.mark.parametrize(
-    ("damaged", "expected"),
+    ("damaged", "how", "expected"),
     [
-        ("pack/samples.i16", STEPS[2:]),
-        ("targets-1/codes.npy", STEPS[3:]),
-        ("round-1/encoder.safetensors", STEPS[4:]),
-        ("round-2/encoder.json", ["round-2", "encoder"]),
-        ("encoder/encoder.safetensors", ["encoder"]),
-        ("encoder/encoder.json", ["encoder"]),
+        ("pack/samples.i16", "cut", STEPS[2:-1]),
+        ("targets-1/codes.npy", "gone", STEPS[3:-1]),
+        ("round-1/encoder.safetensors", "cut", STEPS[4:-1]),
+        ("round-2/encoder.json", "gone", ["round-2"]),
+        ("encoder/encoder.safetensors", "cut", ["encoder"]),
+        ("encoder/encoder.safetensors", "gone", ["encoder"]),
+        ("encoder/encoder.json", "cut", ["encoder"]),
     ],
 )
-@pytest.mark.parametrize("how", ["cut", "gone"])
 def test_what_was_damaged_is_made_again(
-    copy: Path, songs: Path, damaged: str, expected: list[str], how: str
+    copy: Path, songs: Path, damaged: str, how: str, expected: list[str]
 ) -> None:
     encoder, before = encoder_of(copy), times_of(copy)
     path = copy / damaged
@@ -335,26 +337,25 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
         assert updates == [2, 4, 4]
 
 
-def test_pieces_of_little_time(songs: Path, finished: Path, tmp_path: Path) -> None:
-    """A deadline that has passed: no call does more than one round up to a checkpoint."""
-    calls = 0
-    while not (tmp_path / "out" / "encoder").exists():
-        calls += 1
-        assert calls < 20
-        deadline = stage_clock_in_a_moment(calls)
-        try:
-            pretrain([songs], tmp_path / "out", settings(), deadline=deadline)
-        except train.Unfinished:
-            continue
-    assert calls > 1
+def test_no_time_is_enough_to_prepare(songs: Path, tmp_path: Path) -> None:
+    with pytest.raises(train.Unfinished):
+        pretrain([songs], tmp_path / "out", settings(), deadline=time.monotonic())
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*STEPS[:3], ".lock"}
+
+
+def test_pieces_up_to_a_checkpoint(songs: Path, finished: Path, tmp_path: Path) -> None:
+    """As if the time were up at every checkpoint but those at the end of a round."""
+
+    def stop(*_: Any) -> None:
+        raise train.Unfinished
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "check_time", stop)
+        for _ in range(3):  # updates 2 and 4 of the first round, 2 of the second
+            with pytest.raises(train.Unfinished):
+                pretrain([songs], tmp_path / "out", settings())
+        pretrain([songs], tmp_path / "out", settings())
     assert encoder_of(tmp_path / "out") == encoder_of(finished)
-
-
-def stage_clock_in_a_moment(calls: int) -> float | None:
-    """The first call has no time at all, the second a little, the others all of it."""
-    import time
-
-    return {1: time.monotonic() - 1, 2: time.monotonic() + 0.3}.get(calls)
 
 
 def test_on_from_an_encoder(songs: Path, tmp_path: Path) -> None:
@@ -414,3 +415,27 @@ def test_too_little_audio(tmp_path: Path) -> None:
         pretrain([manifest], tmp_path / "out", settings())
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "pack").exists()
+
+
+def test_when_the_loss_fails_the_last_good_network_can_be_gone_on_from(
+    songs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def fails(
+        network: Any, pack: Any, targets: Any, config: Any, number: int, folder: Path, *rest: Any
+    ) -> None:
+        seen.update(network.state_dict())
+        weights = {f"network.{name}": value for name, value in seen.items()}
+        save_checkpoint(folder / train.CHECKPOINT_NAME, {"model": weights})
+        raise train.NotFinite("the loss is not a number; lower pretrain.learning_rate")
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "train_round", fails)
+        with pytest.raises(UserError, match=r"learning_rate, and go on .*--start .*last-good"):
+            pretrain([songs], out, settings())
+    kept = load_network(out / "last-good").state_dict()
+    for name, value in seen.items():
+        torch.testing.assert_close(kept[name], value, rtol=1e-3, atol=1e-3)
+    pretrain([songs], tmp_path / "next", settings(), start=out / "last-good")

@@ -56,6 +56,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out.mkdir()
     config = load_config(
         silence={"method": "none", "max_utterance_seconds": 3.0},
+        features={"encoder": "mfcc"},
         segments={"clusters": 12, "kmeans_iterations": 5, "kmeans_restarts": 1},
     )
     write_json(out / "run.json", {"config": config.model_dump(mode="json"), "language": "en"})
