@@ -38,7 +38,7 @@ from typing import Any
 from campaign.chunks import pack, unpack
 from campaign.recordings import Clip, gather, read_unpacked, spread, write_manifests, write_tones
 from campaign.shards import join, split
-from campaign.sizes import SIZES, Size
+from campaign.sizes import FOCUS_CORPORA, SIZES, Size
 from wav2vec_u.config import RunConfig
 from wav2vec_u.encoder.checkpoint import WEIGHTS, load_description
 from wav2vec_u.pretrain.stage import ENCODER_NAME, prepare_input, pretrain
@@ -54,6 +54,7 @@ MIB = 1 << 20
 CHUNK_MIB = 60.0
 SHARD_MIB = 16.0
 PIECES_NAME = "pieces.jsonl"
+FOCUS_NAME = "focus"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,6 +78,8 @@ def _train(given: argparse.Namespace) -> int:
     try:
         _prepare(manifests, given.out, size.config)
         pretrain(manifests, given.out, size.config, deadline=deadline)
+        if size.focus is not None:
+            _focus(given, size, size.focus, deadline)
     except Unfinished:
         finished = False
     with MetricsLog(given.out / PIECES_NAME) as log:
@@ -86,6 +89,8 @@ def _train(given: argparse.Namespace) -> int:
         print(json.dumps({"name": name, "finished": False, **_pieces(given.out)}))
         return UNFINISHED
     figures = _figures(given.out, size.config)
+    if size.focus is not None:
+        figures["focus"] = _figures(given.out / FOCUS_NAME, size.focus)
     print(json.dumps({"name": name, "finished": True, **figures, **_pieces(given.out)}))
     return 0 if all(last < first for first, last in figures["validation_by_round"]) else FAILED
 
@@ -100,6 +105,17 @@ def _clips(given: argparse.Namespace, size: Size) -> list[Clip]:
     else:
         raise UserError(f"--size {given.size}: needs --corpora or --audio")
     return clips if size.most_clips is None else spread(clips, size.most_clips)
+
+
+def _focus(
+    given: argparse.Namespace, size: Size, config: RunConfig, deadline: float | None
+) -> None:
+    """Go on with the encoder on some of the corpora; the result stands in ``focus/encoder``."""
+    out = given.out / FOCUS_NAME
+    out.mkdir(exist_ok=True)
+    clips = [clip for clip in _clips(given, size) if clip.name.startswith(FOCUS_CORPORA)]
+    manifests = write_manifests(clips, out, 1)
+    pretrain(manifests, out, config, start=given.out / ENCODER_NAME, deadline=deadline)
 
 
 def _prepare(manifests: Sequence[Path], out: Path, config: RunConfig) -> None:

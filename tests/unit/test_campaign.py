@@ -8,6 +8,7 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -287,8 +288,30 @@ def test_the_sizes_keep_to_what_ships() -> None:
         assert 2 * parameters <= 48e6  # half precision; the package has room for 50 MB
 
 
-def test_the_cpu_size_is_the_default() -> None:
-    assert SIZES["cpu"].config == campaign.RunConfig()
+def test_the_cpu_size_is_the_default_network_and_goes_on_with_two_voices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = SIZES["cpu"]
+    assert size.config.pretrain.network == campaign.RunConfig().pretrain.network
+    clips = [
+        Clip(f"{corpus}/audio/0.opus", tmp_path / "0.opus", "a")
+        for corpus in ("an4_en", "rhasspy_kathleen_en", "rhasspy_kerstin_de")
+    ]
+    (tmp_path / "0.opus").write_bytes(b"0")
+    heard: dict[str, Any] = {}
+
+    def pretrain(manifests: list[Path], out: Path, config: Any, **options: Any) -> None:
+        heard.update(text=manifests[0].read_text(encoding="utf-8"), config=config, **options)
+
+    monkeypatch.setattr(campaign, "pretrain", pretrain)
+    monkeypatch.setattr(campaign, "_clips", lambda given, size: clips)
+    asked = SimpleNamespace(out=tmp_path)
+    assert size.focus is not None
+    campaign._focus(asked, size, size.focus, None)
+    assert "kathleen" in heard["text"] and "kerstin" in heard["text"]
+    assert "an4" not in heard["text"]
+    assert heard["start"] == tmp_path / "encoder"
+    assert heard["config"] == size.focus
 
 
 def test_the_test_size_makes_an_encoder_that_has_learned(
