@@ -66,7 +66,7 @@ class FeaturesConfig(Settings):
     """Frames from speech."""
 
     encoder: str = Field(
-        "base",
+        "mfcc",
         description="`base` (ships with the package), `mfcc`, the folder of an encoder of our own, "
         "or a Hugging Face name or local checkpoint",
     )

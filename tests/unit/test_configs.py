@@ -58,11 +58,10 @@ def test_small_files_repeat_no_default(name: str) -> None:
 
 def test_the_demo_runs_with_its_file() -> None:
     from wav2vec_u.demo.recordings import RecordingsConfig
-    from wav2vec_u.demo.run import DEMO_ENCODER, DEMO_SEEDS
+    from wav2vec_u.demo.run import DEMO_SEEDS
 
     used = load_config(
         language=RecordingsConfig().voice,
-        features={"encoder": DEMO_ENCODER},
         matching={"seeds": DEMO_SEEDS},
     )
     assert load_config(path_of("demo")) == used

@@ -19,7 +19,6 @@ from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import read_jsonl, write_json
 
 SHOWN = 8
-DEMO_ENCODER = "mfcc"  # purer than `base` on a synthetic voice, which that one never heard
 DEMO_SEEDS = 2  # restarts agree; two leave room for the ten minutes on two cores
 
 
@@ -57,7 +56,6 @@ def run_demo(out: Path, seeds: int | None = None) -> dict[str, Any]:
     manifest = make_recordings(out / "recordings", recordings)
     config = load_config(
         language=recordings.voice,
-        features={"encoder": DEMO_ENCODER},
         matching={"seeds": seeds or DEMO_SEEDS},
     )
     metrics = Pipeline(

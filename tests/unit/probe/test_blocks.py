@@ -68,7 +68,6 @@ def test_encoding_one_layer_after_all_of_them_is_as_before(
 def test_an_encoder_of_our_own_shows_its_blocks(
     tmp_path: Path, waveforms: list[np.ndarray]
 ) -> None:
-    pytest.importorskip("wav2vec_u.features.own")
     import torch
     from songs import write_encoder
 
@@ -83,7 +82,10 @@ def test_an_encoder_of_our_own_shows_its_blocks(
                 torch.from_numpy(samples)[None], torch.tensor([len(samples)]), keep_blocks=True
             )
         for block, expected in zip(blocks, output.blocks, strict=True):
-            np.testing.assert_allclose(block, expected[0].numpy(), atol=1e-4)
+            # Every other frame is of the second reading, 20 ms later.
+            first = block[::2]
+            assert 0 <= len(expected[0]) - len(first) <= 1
+            np.testing.assert_allclose(first, expected[0, : len(first)].numpy(), atol=1e-4)
     assert [len(block) for block in found[2]] == [0, 0]
 
 
