@@ -173,8 +173,32 @@ class TargetRound(Settings):
     updates: PositiveInt = Field(8_000, description="HuBERT: 250,000 and 400,000")
 
 
+class ScriptConfig(Settings):
+    """A text, and the voices that read it."""
+
+    file: Path = Field(description="UTF-8 text, a sentence a line, or a folder of such .txt files")
+    voices: tuple[str, ...] = Field(
+        ("latin",),
+        min_length=1,
+        description="espeak-ng voices, such as en-us; `latin`: 46 that read Latin letters",
+    )
+    share: PositiveFloat = Field(1.0, description="of what is said, relative to the other texts")
+
+
+class SpokenConfig(Settings):
+    """Synthetic speech beside the recordings: its phones are known, and nobody transcribed them."""
+
+    scripts: tuple[ScriptConfig, ...] = Field((), description="none: no synthetic speech")
+    hours: PositiveFloat = 10.0
+    weight: PositiveFloat = Field(1.0, description="of its loss")
+    mask_probability: Probability = Field(0.06, description="that a step starts a span")
+    min_phone_share: Probability = Field(
+        3e-4, description="frames of phones rarer than this are not asked for"
+    )
+
+
 class PretrainConfig(Settings):
-    """Pre-training of an encoder from audio alone."""
+    """Pre-training of an encoder from audio alone, and from synthetic speech where it is given."""
 
     objective: Literal["masked_prediction", "contrastive"] = Field(
         "masked_prediction",
@@ -183,6 +207,7 @@ class PretrainConfig(Settings):
     network: NetworkConfig = NetworkConfig()
     masked_prediction: MaskedPredictionConfig = MaskedPredictionConfig(unmasked_weight=0.3)
     contrastive: ContrastiveConfig = ContrastiveConfig()
+    spoken: SpokenConfig = SpokenConfig()
     rounds: tuple[TargetRound, ...] = Field(
         (
             TargetRound(targets="mfcc", clusters=200),

@@ -12,10 +12,10 @@ import soundfile
 import soxr
 
 from wav2vec_u.config import SAMPLE_RATE, Settings
-from wav2vec_u.demo.voice import EspeakVoice
 from wav2vec_u.runtime import artifact
 from wav2vec_u.runtime.files import write_text
 from wav2vec_u.runtime.progress import progress
+from wav2vec_u.synthesis.voice import EspeakVoice
 
 MANIFEST = "manifest.tsv"
 
@@ -84,7 +84,7 @@ def _speak(
     wanted_s = {"train": 60 * config.train_minutes, "test": 60 * config.test_minutes}
     spoken_s = {"train": 0.0, "test": 0.0}
     for number, line in enumerate(progress(lines, label="speaking", total=len(lines))):
-        samples = voice.speak(line).astype(np.float32) / 2**15
+        samples = voice.speak(line).samples.astype(np.float32) / 2**15
         samples = soxr.resample(samples, voice.sample_rate, SAMPLE_RATE)
         seconds = len(samples) / SAMPLE_RATE
         path = Path("audio") / f"{number:05d}.wav"

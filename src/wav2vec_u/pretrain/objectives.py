@@ -13,6 +13,7 @@ from wav2vec_u.config import ContrastiveConfig, MaskedPredictionConfig
 from wav2vec_u.encoder.network import NetworkOutput
 from wav2vec_u.pretrain.losses import (
     COSINE_EPS,
+    NO_TARGET,
     code_perplexity,
     contrastive_loss,
     diversity_loss,
@@ -277,6 +278,50 @@ class MaskedPredictionObjective(Objective):
             loss = loss + self.config.feature_penalty * penalty
             metrics["feature_penalty"] = penalty.detach()
         return ObjectiveResult(loss, metrics, prediction.count)
+
+
+class PhoneObjective(nn.Module):
+    """Tell the phones of synthetic speech, hidden steps and others alike.
+
+    Parameters
+    ----------
+    context_dim : int
+        D, of ``NetworkOutput.context``.
+    codebooks : int
+        G, phones of a step: one for each 20 ms.
+    phones : int
+        P, the pause among them.
+    """
+
+    def __init__(self, context_dim: int, codebooks: int, phones: int) -> None:
+        super().__init__()
+        self.codebooks = codebooks
+        self.output = nn.Linear(context_dim, codebooks * phones)
+
+    def logits(self, context: torch.Tensor) -> torch.Tensor:
+        """Score every phone: (B, T, D) to (B, T, G, P)."""
+        scores: torch.Tensor = self.output(context).unflatten(2, (self.codebooks, -1))
+        return scores.float()
+
+    def forward(self, output: NetworkOutput, targets: torch.Tensor) -> ObjectiveResult:
+        """Compute the mean cross-entropy of the steps that have a target.
+
+        Parameters
+        ----------
+        output : NetworkOutput
+        targets : (B, T, G) int64 tensor
+            Phones; -1 where there is none that is asked for.
+        """
+        logits = self.logits(output.context)
+        asked = targets >= 0
+        count = int(asked.sum())
+        total = F.cross_entropy(
+            logits.flatten(0, 2), targets.flatten(), ignore_index=NO_TARGET, reduction="sum"
+        )
+        right = ((logits.argmax(dim=3) == targets) & asked).sum()
+        loss = total / max(count, 1)
+        metrics = {"phone_loss": loss.detach(), "phone_accuracy": right / max(count, 1)}
+        return ObjectiveResult(loss, metrics, count)
 
 
 def _one_hot(scores: torch.Tensor) -> torch.Tensor:

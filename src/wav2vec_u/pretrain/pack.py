@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,8 @@ def write_pack(
     """
     rejected: list[Rejection] = []
     ids: list[str] = []
-    offsets = [0]
-    with (folder / SAMPLES_NAME).open("wb") as file:
+
+    def kept() -> Iterator[npt.NDArray[np.int16]]:
         decoded = map_ahead(_decode, utterances, workers)
         for utterance, samples in progress(decoded, label="packing", total=len(utterances)):
             if isinstance(samples, AudioError):
@@ -55,11 +56,32 @@ def write_pack(
                 detail = f"{len(samples) / SAMPLE_RATE:.3f} s of speech"
                 rejected.append(Rejection(utterance.id, "too_short", detail))
             else:
-                file.write(samples.tobytes())
                 ids.append(utterance.id)
-                offsets.append(offsets[-1] + len(samples))
-    write_json(folder / INDEX_NAME, {"ids": ids, "offsets": offsets})
+                yield samples
+
+    write_samples(folder, kept(), ids)
     return rejected
+
+
+def write_samples(folder: Path, waveforms: Iterable[npt.NDArray[np.int16]], ids: list[str]) -> int:
+    """Write waveforms behind one another; return how many samples they have.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``samples.i16`` (little-endian, 16 kHz, mono) and ``index.json`` (ids, offsets).
+    waveforms : iterable of (n,) int16 arrays
+        Taken one at a time.
+    ids : list of str
+        Of the waveforms; read when the last of them was taken.
+    """
+    offsets = [0]
+    with (folder / SAMPLES_NAME).open("wb") as file:
+        for samples in waveforms:
+            file.write(samples.astype("<i2", copy=False).tobytes())
+            offsets.append(offsets[-1] + len(samples))
+    write_json(folder / INDEX_NAME, {"ids": ids, "offsets": offsets})
+    return offsets[-1]
 
 
 class AudioPack:

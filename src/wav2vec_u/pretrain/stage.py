@@ -30,6 +30,7 @@ from wav2vec_u.encoder.network import SpeechNetwork
 from wav2vec_u.encoder.shipped import find_encoder
 from wav2vec_u.pretrain.pack import AudioPack, write_pack
 from wav2vec_u.pretrain.processes import Processes
+from wav2vec_u.pretrain.spoken import SpokenSpeech, write_spoken
 from wav2vec_u.pretrain.targets import Targets, block_frames, mfcc_frames, write_targets
 from wav2vec_u.pretrain.train import CHECKPOINT_NAME, NotFinite, check_time, train_round
 from wav2vec_u.runtime import artifact
@@ -39,14 +40,16 @@ from wav2vec_u.runtime.device import pick_device
 from wav2vec_u.runtime.disk import explain_disk_errors
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json
-from wav2vec_u.runtime.inputs import stamp_files
+from wav2vec_u.runtime.inputs import hash_files, stamp_files
 from wav2vec_u.runtime.seeds import torch_generator
 from wav2vec_u.silence import stage as silence_stage
 from wav2vec_u.silence.speech import read_speech
+from wav2vec_u.text.source import find_files
 
 TRAIN_SPLIT = "train"
 ENCODER_NAME = "encoder"
 LAST_GOOD_NAME = "last-good"
+SPOKEN_NAME = "spoken"
 METRICS_NAME = "metrics.json"
 MIN_UTTERANCES = 10
 _COST = "seconds_total"
@@ -101,13 +104,23 @@ def pretrain(
         _check_rounds(config.pretrain, network)
         processes.first_does(lambda: prepare(audio, out, config))
         pack = AudioPack(out / "pack")
+        spoken = _spoken(out, config, processes)
         made_from = "" if start is None else stamp_files(sorted(start.iterdir()))
         figures: dict[str, float] = {}
         for number in range(len(config.pretrain.rounds)):
             check_time(deadline, processes)
             targets = _targets(out, pack, network, config.pretrain, number, made_from, processes)
             figures = _round(
-                out, pack, network, targets, config.pretrain, number, made_from, processes, deadline
+                out,
+                pack,
+                network,
+                targets,
+                spoken,
+                config.pretrain,
+                number,
+                made_from,
+                processes,
+                deadline,
             )
             made_from = artifact.identity(out / f"round-{number + 1}")
         metrics = {
@@ -230,6 +243,32 @@ def _pack(work: Work, speech: Sequence[Path], config: PretrainConfig, threads: i
     work.counts.update(utterances=len(pack), hours=pack.hours, rejected=count_by_reason(rejected))
 
 
+def _spoken(out: Path, config: RunConfig, processes: Processes) -> SpokenSpeech | None:
+    """Let espeak-ng say the texts, as far as that is not done yet; None if there are none."""
+    settings = config.pretrain.spoken
+    if not settings.scripts:
+        return None
+    texts = [file for script in settings.scripts for file in find_files(script.file)]
+    processes.first_does(
+        lambda: _make(
+            out / SPOKEN_NAME,
+            "spoken",
+            config.pretrain,
+            {"texts": hash_files(texts)},
+            lambda work: work.counts.update(
+                write_spoken(work.folder, settings, config.pretrain.seed, config.threads)
+            ),
+            fingerprint_of={
+                "scripts": [(script.voices, script.share) for script in settings.scripts],
+                "hours": settings.hours,
+                "min_phone_share": settings.min_phone_share,
+                "seed": config.pretrain.seed,
+            },
+        )
+    )
+    return SpokenSpeech.load(out / SPOKEN_NAME)
+
+
 def _targets(
     out: Path,
     pack: AudioPack,
@@ -274,6 +313,7 @@ def _round(
     pack: AudioPack,
     network: SpeechNetwork,
     targets: Targets | None,
+    spoken: SpokenSpeech | None,
     config: PretrainConfig,
     number: int,
     made_from: str,
@@ -287,6 +327,8 @@ def _round(
         "targets": artifact.identity(out / f"targets-{number + 1}"),
         "network": made_from,
     }
+    if spoken is not None:
+        inputs["spoken"] = artifact.identity(out / SPOKEN_NAME)
     expected = artifact.fingerprint(
         schema=artifact.SCHEMA,
         number=number,
@@ -300,7 +342,15 @@ def _round(
         with _shared_work(folder, expected, config, inputs, processes) as (unfinished, work):
             try:
                 figures = train_round(
-                    network, pack, targets, config, number, unfinished, processes, deadline
+                    network,
+                    pack,
+                    targets,
+                    config,
+                    number,
+                    unfinished,
+                    processes,
+                    deadline,
+                    spoken,
                 )
             except NotFinite as error:
                 if work is None or not _keep_last_good(out, unfinished, network):

@@ -105,10 +105,7 @@ def write_targets(
     steps = progress(_encoded(pack, by_length, encode), label="targets", total=len(pack))
     for index, frames in steps:
         coded[index] = kmeans.predict(frames).astype(np.int16)
-    codes = np.concatenate([coded[index] for index in range(len(pack))])
-    offsets = np.cumsum([0] + [len(coded[index]) for index in range(len(pack))])
-    np.save(folder / CODES_NAME, codes)
-    np.save(folder / OFFSETS_NAME, offsets)
+    codes = save_targets(folder, [coded[index] for index in range(len(pack))])
     shares = np.bincount(codes, minlength=clusters) / len(codes)
     used = shares[shares > 0]
     return {
@@ -117,8 +114,16 @@ def write_targets(
     }
 
 
+def save_targets(folder: Path, coded: list[npt.NDArray[np.int16]]) -> npt.NDArray[np.int16]:
+    """Write the codes of all utterances, 20 ms each, and return them behind one another."""
+    codes = np.concatenate(coded)
+    np.save(folder / CODES_NAME, codes)
+    np.save(folder / OFFSETS_NAME, np.cumsum([0] + [len(row) for row in coded]))
+    return codes
+
+
 class Targets:
-    """Reads what `write_targets` wrote."""
+    """Reads what `save_targets` wrote."""
 
     def __init__(self, folder: Path) -> None:
         try:

@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -29,9 +30,11 @@ from wav2vec_u.pretrain.objectives import (
     MaskedPredictionObjective,
     Objective,
     ObjectiveResult,
+    PhoneObjective,
 )
 from wav2vec_u.pretrain.pack import AudioPack
 from wav2vec_u.pretrain.processes import Processes
+from wav2vec_u.pretrain.spoken import SpokenSpeech
 from wav2vec_u.pretrain.targets import Targets
 from wav2vec_u.runtime.checkpoint import load_checkpoint, save_checkpoint
 from wav2vec_u.runtime.errors import UserError
@@ -55,13 +58,41 @@ class NotFinite(UserError):
     """The loss or the gradient is no longer a number; the last good checkpoint stays."""
 
 
-class Pretraining(nn.Module):
-    """Network and objective as one module, so that one call runs both."""
+@dataclass(frozen=True)
+class PhoneBatch:
+    """Synthetic speech and its phones: (B, samples), (B,), (B, T) and (B, T, G) tensors."""
 
-    def __init__(self, network: SpeechNetwork, objective: Objective) -> None:
+    waveforms: torch.Tensor
+    lengths: torch.Tensor
+    mask: torch.Tensor
+    targets: torch.Tensor
+
+
+class Pretraining(nn.Module):
+    """Network and objectives as one module, so that one call runs them all.
+
+    Parameters
+    ----------
+    network : SpeechNetwork
+    objective : Objective
+        Of the recordings.
+    phones : PhoneObjective or None
+        Of synthetic speech.
+    phone_weight : float
+    """
+
+    def __init__(
+        self,
+        network: SpeechNetwork,
+        objective: Objective,
+        phones: PhoneObjective | None = None,
+        phone_weight: float = 1.0,
+    ) -> None:
         super().__init__()
         self.network = network
         self.objective = objective
+        self.phones = phones
+        self.phone_weight = phone_weight
 
     def forward(
         self,
@@ -71,10 +102,25 @@ class Pretraining(nn.Module):
         targets: torch.Tensor | None,
         progress: float,
         generator: torch.Generator,
+        spoken: PhoneBatch | None = None,
     ) -> ObjectiveResult:
-        """Compute the loss of a batch of waveforms, (B, samples)."""
+        """Compute the loss of a batch of waveforms, (B, samples), and of synthetic speech."""
         output = self.network(waveforms, lengths, mask)
         result: ObjectiveResult = self.objective(output, mask, targets, progress, generator)
+        if spoken is None or self.phones is None:
+            return result
+        phones = self.tell_phones(spoken)
+        return ObjectiveResult(
+            result.loss + self.phone_weight * phones.loss,
+            {**result.metrics, **phones.metrics},
+            result.count,
+        )
+
+    def tell_phones(self, spoken: PhoneBatch) -> ObjectiveResult:
+        """Compute the loss of a batch of synthetic speech."""
+        assert self.phones is not None
+        output = self.network(spoken.waveforms, spoken.lengths, spoken.mask)
+        result: ObjectiveResult = self.phones(output, spoken.targets)
         return result
 
 
@@ -83,9 +129,58 @@ class _State:
     """Where the training stands: what a checkpoint holds beside weights."""
 
     update: int = 0
-    epoch: int = 0
-    place: int = 0  # batches of the epoch that are done
     heard_seconds: float = 0.0
+
+
+class _Feed:
+    """Batches of a pack, epoch after epoch, from any place on.
+
+    Attributes
+    ----------
+    epoch : int
+    place : int
+        Batches of the epoch that are done.
+    """
+
+    def __init__(
+        self,
+        pack: AudioPack,
+        targets: Targets | None,
+        config: PretrainConfig,
+        number: int,
+        processes: Processes,
+    ) -> None:
+        self.pack = pack
+        self.targets = targets
+        self.train_rows, self.validation_rows = split_rows(pack, config)
+        self.epoch = 0
+        self.place = 0
+        self._config = config
+        # Rounds go through the data in other orders.
+        self._seed = config.seed + 1_000 * number
+        self._processes = processes
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield this process's batches from where the training stands."""
+        for epoch in count(self.epoch):
+            batches = self._epoch(self.train_rows, self._seed, epoch)
+            # Every process gets as many batches as the others.
+            whole = max(len(batches) // self._processes.size, 1)
+            for place in range(self.place, whole):
+                self.place = place + 1
+                mine = place * self._processes.size + self._processes.rank
+                yield batches[mine % len(batches)]
+            self.epoch, self.place = epoch + 1, 0
+
+    def validation_batches(self) -> list[Batch]:
+        """Return batches of what is never learned from, always the same."""
+        return self._epoch(self.validation_rows, self._config.seed, 0)
+
+    def _epoch(self, rows: npt.NDArray[np.int64], seed: int, epoch: int) -> list[Batch]:
+        config = self._config
+        return epoch_batches(
+            rows, self.pack.lengths, config.batch_seconds, config.max_seconds, seed, epoch
+        )
 
 
 def build_objective(config: PretrainConfig, network: SpeechNetwork, clusters: int) -> Objective:
@@ -106,6 +201,7 @@ def train_round(
     folder: Path,
     processes: Processes,
     deadline: float | None = None,
+    spoken: SpokenSpeech | None = None,
 ) -> dict[str, float]:
     """Train one round in place, from its checkpoint where there is one.
 
@@ -125,6 +221,8 @@ def train_round(
         Who takes part.
     deadline : float or None
         See `check_time`; looked at after every checkpoint.
+    spoken : SpokenSpeech or None
+        Synthetic speech, a batch of which goes beside every batch of recordings.
 
     Returns
     -------
@@ -144,7 +242,16 @@ def train_round(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_generator(config.seed, "objective", number).initial_seed())
         objective = build_objective(config, network, round_.clusters)
-    training = _Round(network, objective, pack, targets, config, round_, number, folder, processes)
+        phones = (
+            None
+            if spoken is None
+            else PhoneObjective(network.dim, phases_of(network), len(spoken.phones))
+        )
+    model = Pretraining(network, objective, phones, config.spoken.weight)
+    feeds = {"recordings": _Feed(pack, targets, config, number, processes)}
+    if spoken is not None:
+        feeds["spoken"] = _Feed(spoken.pack, spoken.targets, config, number, processes)
+    training = _Round(model, feeds, config, round_, number, folder, processes)
     return training.run(deadline)
 
 
@@ -168,29 +275,27 @@ def check_time(deadline: float | None, processes: Processes) -> None:
 class _Round:
     def __init__(
         self,
-        network: SpeechNetwork,
-        objective: Objective,
-        pack: AudioPack,
-        targets: Targets | None,
+        model: Pretraining,
+        feeds: dict[str, _Feed],
         config: PretrainConfig,
         round_: TargetRound,
         number: int,
         folder: Path,
         processes: Processes,
     ) -> None:
-        self.device = network.mask_vector.device
-        self.network = network
-        self.objective = objective.to(self.device)
-        self.model = Pretraining(network, self.objective)
+        self.network = model.network
+        self.device = self.network.mask_vector.device
+        self.model = model.to(self.device)
         self.distributed = processes.wrap(self.model)
-        self.pack = pack
-        self.targets = targets
+        self.feeds = feeds
+        self.recordings = feeds["recordings"]
+        self.spoken = feeds.get("spoken")
         self.config = config
         self.updates = round_.updates
         self.number = number
         self.folder = folder
         self.processes = processes
-        self.codebooks = phases_of(network)
+        self.codebooks = phases_of(self.network)
         self.state = _State()
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(self.model, config.weight_decay),
@@ -199,12 +304,12 @@ class _Round:
             eps=ADAM_EPS,
             fused=True,
         )
-        self.train_rows, self.validation_rows = split_rows(pack, config)
         self._resume()
 
     def run(self, deadline: float | None) -> dict[str, float]:
         validation = {}
-        batches = self._batches()
+        spoken = repeat(None) if self.spoken is None else self.spoken.batches()
+        batches = zip(self.recordings.batches(), spoken, strict=False)  # both without end
         with MetricsLog(self.folder / LOG_NAME) if self.processes.first else nullcontext() as log:
             started, first_update = time.monotonic(), self.state.update
             sums: dict[str, float] = {}
@@ -240,27 +345,7 @@ class _Round:
         self.processes.barrier()
         return {**validation, "hours_heard": self.state.heard_seconds / 3600}
 
-    def _batches(self) -> Iterator[Batch]:
-        """Yield this process's batches from where the training stands."""
-        for epoch in count(self.state.epoch):
-            batches = epoch_batches(
-                self.train_rows,
-                self.pack.lengths,
-                self.config.batch_seconds,
-                self.config.max_seconds,
-                # Rounds go through the data in other orders.
-                self.config.seed + 1_000 * self.number,
-                epoch,
-            )
-            # Every process gets as many batches as the others.
-            whole = max(len(batches) // self.processes.size, 1)
-            for place in range(self.state.place, whole):
-                self.state.place = place + 1
-                mine = place * self.processes.size + self.processes.rank
-                yield batches[mine % len(batches)]
-            self.state.epoch, self.state.place = epoch + 1, 0
-
-    def _update(self, batches: Iterator[Batch]) -> dict[str, float]:
+    def _update(self, batches: Iterator[tuple[Batch, Batch | None]]) -> dict[str, float]:
         config = self.config
         scale = learning_rate_scale(self.state.update, self.updates, config.warmup, config.decay)
         for group in self.optimizer.param_groups:
@@ -274,10 +359,10 @@ class _Round:
         self.optimizer.zero_grad(set_to_none=True)
         metrics: dict[str, float] = {}
         for micro in range(config.accumulate):
-            batch = next(batches)
+            batch, said = next(batches)
             last = micro == config.accumulate - 1
             with nullcontext() if last else self.processes.no_sync(self.distributed):
-                result = self._loss(batch, generator)
+                result = self._loss(batch, generator, said)
                 (result.loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
             values = {"loss": result.loss.detach(), **result.metrics}
             for key, value in values.items():
@@ -291,35 +376,56 @@ class _Round:
         self.state.update += 1
         return {**metrics, "gradient_norm": norm}
 
-    def _loss(self, batch: Batch, generator: torch.Generator) -> ObjectiveResult:
-        waveforms, lengths = load_waveforms(self.pack, batch)
+    def _loss(
+        self, batch: Batch, generator: torch.Generator, said: Batch | None = None
+    ) -> ObjectiveResult:
+        waveforms, lengths = load_waveforms(self.recordings.pack, batch)
         steps = self.network.n_steps(batch.n_samples)
-        everywhere = torch.ones(len(lengths), steps, dtype=torch.bool)
-        mask = span_mask(
-            everywhere, self.config.mask_probability, self.config.mask_length, generator
-        )
+        mask = self._mask(len(lengths), steps, self.config.mask_probability, generator)
         targets = (
             None
-            if self.targets is None
-            else load_targets(self.targets, batch, steps, self.codebooks).to(self.device)
+            if self.recordings.targets is None
+            else load_targets(self.recordings.targets, batch, steps, self.codebooks).to(self.device)
         )
-        with torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"
-        ):
+        spoken = None if said is None else self._phone_batch(said, generator)
+        with self._autocast():
             result: ObjectiveResult = self.distributed(
                 waveforms.to(self.device),
                 lengths.to(self.device),
-                mask.to(self.device),
+                mask,
                 targets,
                 self.state.update / self.updates,
                 generator,
+                spoken,
             )
         return result
+
+    def _phone_batch(self, batch: Batch, generator: torch.Generator) -> PhoneBatch:
+        assert self.spoken is not None and self.spoken.targets is not None
+        waveforms, lengths = load_waveforms(self.spoken.pack, batch)
+        steps = self.network.n_steps(batch.n_samples)
+        return PhoneBatch(
+            waveforms.to(self.device),
+            lengths.to(self.device),
+            self._mask(len(lengths), steps, self.config.spoken.mask_probability, generator),
+            load_targets(self.spoken.targets, batch, steps, self.codebooks).to(self.device),
+        )
+
+    def _mask(
+        self, rows: int, steps: int, probability: float, generator: torch.Generator
+    ) -> torch.Tensor:
+        everywhere = torch.ones(rows, steps, dtype=torch.bool)
+        mask = span_mask(everywhere, probability, self.config.mask_length, generator)
+        return mask.to(self.device)
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.config.precision == "bfloat16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def _check_finite(self, value: float, batch: Batch, what: str) -> None:
         if self.processes.all_true(math.isfinite(value)):
             return
-        ids = [self.pack.ids[index] for index in batch.utterances]
+        ids = [self.recordings.pack.ids[index] for index in batch.utterances]
         shown = ", ".join(ids[:_SHOWN_IDS]) + (", ..." if len(ids) > _SHOWN_IDS else "")
         raise NotFinite(
             f"pretrain: the {what} is not a number at update {self.state.update + 1} of round "
@@ -334,23 +440,30 @@ class _Round:
         Every process measures all of them, so that none waits for another.
         """
         self.model.eval()
-        batches = epoch_batches(
-            self.validation_rows,
-            self.pack.lengths,
-            self.config.batch_seconds,
-            self.config.max_seconds,
-            self.config.seed,
-            0,
-        )
         sums: dict[str, float] = {}
         total = 0
         with torch.random.fork_rng(devices=[]):
-            for place, batch in enumerate(batches):
+            for place, batch in enumerate(self.recordings.validation_batches()):
                 result = self._validation_loss(batch, place)
                 total += result.count
                 for key, value in {"loss": result.loss, **result.metrics}.items():
                     sums[key] = sums.get(key, 0.0) + float(value) * result.count
-        return {f"validation_{key}": round(value / max(total, 1), 5) for key, value in sums.items()}
+        figures = {key: value / max(total, 1) for key, value in sums.items()}
+        if self.spoken is not None:
+            figures |= self._validate_phones(self.spoken)
+        return {f"validation_{key}": round(value, 5) for key, value in figures.items()}
+
+    def _validate_phones(self, spoken: _Feed) -> dict[str, float]:
+        sums: dict[str, float] = {}
+        total = 0
+        for place, batch in enumerate(spoken.validation_batches()):
+            generator = torch_generator(self.config.seed, "validation", "spoken", place)
+            with self._autocast():
+                result = self.model.tell_phones(self._phone_batch(batch, generator))
+            total += result.count
+            for key, value in result.metrics.items():
+                sums[key] = sums.get(key, 0.0) + float(value) * result.count
+        return {key: value / max(total, 1) for key, value in sums.items()}
 
     def _validation_loss(self, batch: Batch, place: int) -> ObjectiveResult:
         undistributed, self.distributed = self.distributed, self.model
@@ -364,6 +477,7 @@ class _Round:
             self.folder / CHECKPOINT_NAME,
             {
                 "state": vars(self.state),
+                "places": {name: [feed.epoch, feed.place] for name, feed in self.feeds.items()},
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             },
@@ -378,6 +492,8 @@ class _Round:
             self.model.load_state_dict(checkpoint["model"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             self.state = _State(**checkpoint["state"])
+            for name, feed in self.feeds.items():
+                feed.epoch, feed.place = checkpoint["places"][name]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(

@@ -21,8 +21,8 @@ from wav2vec_u.demo.recordings import (
     spoken_text,
     unpaired_text,
 )
-from wav2vec_u.demo.voice import EspeakVoice
 from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.synthesis.voice import EspeakVoice
 
 needs_espeak = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None,
@@ -116,29 +116,30 @@ def test_an_unknown_voice_is_said_and_spoils_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no voice named xx-nobody"):
         make_recordings(tmp_path / "r", SHORT.model_copy(update={"voice": "xx-nobody"}))
     assert not (tmp_path / "r").exists()
-    assert len(EspeakVoice("de").speak("Guten Tag")) > 5_000
+    assert len(EspeakVoice("de").speak("Guten Tag").samples) > 5_000
 
 
 @needs_espeak
 def test_the_voice_says_every_sentence_alone_and_nothing_for_nothing() -> None:
     voice = EspeakVoice("en-us")
-    first = voice.speak("In the beginning.")
-    other = voice.speak("And it came to pass.")
+    first = voice.speak("In the beginning.").samples
+    other = voice.speak("And it came to pass.").samples
     assert first.dtype == np.int16
     assert voice.sample_rate >= SAMPLE_RATE
     assert len(other) > 1.2 * len(first)
-    again = voice.speak("In the beginning.")
+    again = voice.speak("In the beginning.").samples
     assert len(again) == pytest.approx(len(first), rel=0.02)
-    assert len(voice.speak("")) < 0.1 * len(first)
-    faster = EspeakVoice("en-us", words_per_minute=320).speak("In the beginning.")
+    assert len(voice.speak("").samples) < 0.1 * len(first)
+    faster = EspeakVoice("en-us", words_per_minute=320).speak("In the beginning.").samples
     assert len(faster) < 0.8 * len(first)
 
 
 @needs_espeak
 def test_a_fresh_process_says_the_same_to_the_last_bit() -> None:
     script = (
-        "import hashlib; from wav2vec_u.demo.voice import EspeakVoice; voice = EspeakVoice();"
-        "said = [voice.speak(line).tobytes() for line in ('In the beginning.', 'It was so.')];"
+        "import hashlib; from wav2vec_u.synthesis.voice import EspeakVoice; voice = EspeakVoice();"
+        "lines = ('In the beginning.', 'It was so.');"
+        "said = [voice.speak(line).samples.tobytes() for line in lines];"
         "print(len(said[1]), hashlib.sha256(b''.join(said)).hexdigest())"
     )
     first, again = (
