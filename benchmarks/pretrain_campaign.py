@@ -9,6 +9,9 @@ why. Only recordings of split ``train`` are heard, and transcripts are left behi
     python benchmarks/pretrain_campaign.py train --size cpu --out DIR --corpora DIR
     python benchmarks/pretrain_campaign.py train --size gpu --out DIR --corpora DIR --minutes 9
 
+With `--texts` synthetic speech of the texts in a folder is learned from beside the recordings
+(`pretrain.spoken`); `base` was made without.
+
 With `--minutes` the training stops after the first checkpoint beyond that time, with exit code 75;
 the same command goes on. Where the machine that trains has no corpora, send it chunks, and fetch
 the encoder in shards:
@@ -31,6 +34,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -38,7 +42,7 @@ from typing import Any
 from campaign.chunks import pack, unpack
 from campaign.recordings import Clip, gather, read_unpacked, spread, write_manifests, write_tones
 from campaign.shards import join, split
-from campaign.sizes import FOCUS_CORPORA, SIZES, Size
+from campaign.sizes import FOCUS_CORPORA, SIZES, Size, with_speech
 from wav2vec_u.config import RunConfig
 from wav2vec_u.encoder.checkpoint import WEIGHTS, load_description
 from wav2vec_u.pretrain.stage import ENCODER_NAME, prepare_input, pretrain
@@ -70,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(given: argparse.Namespace) -> int:
     size = SIZES[given.size]
+    if given.texts is not None:
+        size = replace(size, config=with_speech(size.config, given.texts))
     given.out.mkdir(parents=True, exist_ok=True)
     manifests = write_manifests(_clips(given, size), given.out, size.config.threads)
     started = time.monotonic()
@@ -192,6 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     source = command.add_mutually_exclusive_group()
     source.add_argument("--corpora", type=Path, help="folder of corpora")
     source.add_argument("--audio", type=Path, help="folder that chunks were unpacked into")
+    command.add_argument("--texts", type=Path, help="folder of texts that espeak-ng reads aloud")
     command.add_argument("--minutes", type=float, help="stop at the first checkpoint after them")
     command.set_defaults(run=_train)
     command = commands.add_parser("pack", help="put the recordings into chunks")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from wav2vec_u.config import (
     MaskedPredictionConfig,
     NetworkConfig,
     PretrainConfig,
     RunConfig,
+    ScriptConfig,
     SilenceConfig,
+    SpokenConfig,
     TargetRound,
 )
+from wav2vec_u.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ TEST = Size(
                 TargetRound(targets="mfcc", clusters=16, updates=60),
                 TargetRound(targets=0, clusters=16, updates=60),
             ),
+            spoken=SpokenConfig(hours=0.02),
             batch_seconds=8.0,
             max_seconds=4.0,
             learning_rate=5e-3,
@@ -116,5 +121,42 @@ GPU = Size(
         ),
     )
 )
+
+# Who reads a text in its own language; every text is also read by the `latin` voices.
+READERS = {
+    "en": ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-us-nyc", "en-029"),
+    "de": ("de",),
+    "fr": ("fr", "fr-be"),
+}
+
+
+def with_speech(config: RunConfig, texts: Path) -> RunConfig:
+    """Add synthetic speech of all texts of a folder, half of it in their own languages.
+
+    Parameters
+    ----------
+    config : RunConfig
+    texts : Path
+        Holds files such as ``en_gutenberg.txt``, whose names begin with the language.
+
+    Raises
+    ------
+    UserError
+        If there is no text in a language of `READERS`.
+    """
+    scripts: list[ScriptConfig] = []
+    for file in sorted(texts.glob("*.txt")):
+        readers = READERS.get(file.name.split("_")[0])
+        if readers is not None:
+            scripts.append(ScriptConfig(file=file, voices=readers))
+            scripts.append(ScriptConfig(file=file, voices=("latin",)))
+    if not scripts:
+        raise UserError(
+            f"{texts}: holds no text such as {', '.join(f'{c}_*.txt' for c in READERS)}"
+        )
+    spoken = config.pretrain.spoken.model_copy(update={"scripts": tuple(scripts)})
+    pretrain = config.pretrain.model_copy(update={"spoken": spoken})
+    return config.model_copy(update={"pretrain": pretrain})
+
 
 SIZES = {"test": TEST, "cpu": CPU, "gpu": GPU}

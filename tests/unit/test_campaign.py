@@ -23,6 +23,7 @@ from wav2vec_u.pretrain.stage import pretrain
 from wav2vec_u.pretrain.train import LOG_NAME, Unfinished
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import read_jsonl
+from wav2vec_u.synthesis.voice import EspeakVoice
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -37,7 +38,7 @@ from campaign.recordings import (  # noqa: E402
     write_tones,
 )
 from campaign.shards import join, split  # noqa: E402
-from campaign.sizes import SIZES, TEST  # noqa: E402
+from campaign.sizes import READERS, SIZES, TEST, with_speech  # noqa: E402
 
 SECRET = "unspeakable"
 KIB = 1 << 10
@@ -312,6 +313,36 @@ def test_the_cpu_size_is_the_default_network_and_goes_on_with_two_voices(
     assert "an4" not in heard["text"]
     assert heard["start"] == tmp_path / "encoder"
     assert heard["config"] == size.focus
+
+
+def test_texts_are_read_by_their_own_voices_and_by_others(tmp_path: Path) -> None:
+    for name in ("en_books.txt", "de_books.txt", "xx_books.txt"):
+        (tmp_path / name).write_text("A line\n", encoding="utf-8")
+    config = with_speech(SIZES["cpu"].config, tmp_path)
+    read = [(script.file.name, script.voices[0]) for script in config.pretrain.spoken.scripts]
+    assert read == [
+        ("de_books.txt", "de"),
+        ("de_books.txt", "latin"),
+        ("en_books.txt", "en-us"),
+        ("en_books.txt", "latin"),
+    ]
+    # Nothing else changes, and without texts there is no speech.
+    without = config.pretrain.model_copy(update={"spoken": SIZES["cpu"].config.pretrain.spoken})
+    assert without == SIZES["cpu"].config.pretrain
+    assert not SIZES["cpu"].config.pretrain.spoken.scripts
+
+
+def test_all_readers_have_a_voice() -> None:
+    pytest.importorskip("espeakng_loader", reason="espeak-ng is not installed")
+    voice = EspeakVoice("de")
+    for readers in READERS.values():
+        for reader in readers:
+            voice.change(reader)
+
+
+def test_a_folder_without_texts_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no text such as en_\*\.txt"):
+        with_speech(SIZES["cpu"].config, tmp_path)
 
 
 def test_the_test_size_makes_an_encoder_that_has_learned(

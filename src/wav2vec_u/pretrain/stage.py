@@ -55,6 +55,11 @@ MIN_UTTERANCES = 10
 _COST = "seconds_total"
 # Settings that change how fast the same result is reached, and not the result.
 _CONVENIENCE = {"device", "log_every", "checkpoint_every"}
+# What is said is known by the artefact `spoken`, wherever the texts stand.
+_NOT_OF_A_ROUND: dict[str, Any] = {
+    **dict.fromkeys([*_CONVENIENCE, "rounds"], True),
+    "spoken": {"scripts"},
+}
 
 
 def pretrain(
@@ -264,6 +269,7 @@ def _spoken(out: Path, config: RunConfig, processes: Processes) -> SpokenSpeech 
                 "min_phone_share": settings.min_phone_share,
                 "seed": config.pretrain.seed,
             },
+            resumable=True,
         )
     )
     return SpokenSpeech.load(out / SPOKEN_NAME)
@@ -333,7 +339,7 @@ def _round(
         schema=artifact.SCHEMA,
         number=number,
         round=config.rounds[number],
-        config=config.model_dump(mode="json", exclude={*_CONVENIENCE, "rounds"}),
+        config=config.model_dump(mode="json", exclude=_NOT_OF_A_ROUND),
         processes=processes.size,
         inputs=inputs,
     )
@@ -416,6 +422,8 @@ def _make(
     inputs: dict[str, str],
     work_of: Callable[[Work], None],
     fingerprint_of: dict[str, Any] | None = None,
+    *,
+    resumable: bool = False,
 ) -> None:
     expected = artifact.fingerprint(
         schema=artifact.SCHEMA,
@@ -426,7 +434,7 @@ def _make(
     if artifact.is_current(folder, expected):
         return
     with artifact.create(
-        folder, stage=stage, expected=expected, config=config, inputs=inputs
+        folder, stage=stage, expected=expected, config=config, inputs=inputs, resumable=resumable
     ) as work:
         work_of(work)
 

@@ -185,3 +185,36 @@ def test_pretrain_says_the_texts_once(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(TEXT + TEXT.replace("Zeit", "Stunde"), encoding="utf-8")
     pretrain([songs], tmp_path / "out", config)
     assert (tmp_path / "out" / "spoken" / "samples.i16").stat().st_mtime_ns != said
+
+
+@needs_espeak
+def test_speaking_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    songs = tmp_path / "songs"
+    songs.mkdir()
+    manifest = write_songs(songs, n_train=12, n_test=3)
+    config = load_config(
+        None,
+        threads=1,
+        silence={"method": "none"},
+        pretrain={
+            "device": "cpu",
+            "network": TINY.model_dump(),
+            "rounds": [{"targets": "mfcc", "clusters": 6, "updates": 2}],
+            "batch_seconds": 4.0,
+            "spoken": {"scripts": [script(tmp_path).model_dump()], "hours": 10 / 3600},
+        },
+    )
+
+    def stops(*arguments: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wav2vec_u.pretrain.spoken.save_targets", stops)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain([manifest], tmp_path / "out", config)
+    (shard,) = (tmp_path / "out").glob("spoken*/shards/shard-000/samples.i16")
+    said = shard.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("wav2vec_u.synthesis.speech._fill", stops)  # nothing is said again
+        pretrain([manifest], tmp_path / "out", config)
+    assert (tmp_path / "out" / "spoken" / "samples.i16").read_bytes() == said
