@@ -121,7 +121,8 @@ def expect(
     return Expectations(counts.sum(axis=0), sum(log_likelihoods))
 
 
-@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+# Not fastmath, which makes sums depend on where in memory the arrays happen to lie (measured).
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _bigram_pass(
     symbols: Any,
     offsets: Any,
