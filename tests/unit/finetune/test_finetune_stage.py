@@ -50,9 +50,8 @@ def test_the_planted_alphabet_is_found(letters: Path) -> None:
     metrics = json.loads((letters / "metrics.json").read_text())
     assert metrics["cer"] <= 10
     assert metrics["cer_low"] <= metrics["cer"] <= metrics["cer_high"]
-    assert (
-        metrics["wer"] <= 50
-    )  # a letter in ten is wrong at most, and words have several; 41 on one processor
+    # Words have several letters, and few words are tested: 41 on one processor, less on another.
+    assert metrics["wer"] <= 50
     assert metrics["test_utterances"] == 12
     assert metrics["train_utterances"] + metrics["validation_utterances"] == 60
     model = FinetunedModel.load(letters)
