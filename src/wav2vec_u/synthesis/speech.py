@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ MOST_TRIES = 20  # of utterances that come to nothing, one after the other
 _SAID = "said.jsonl"
 _SAMPLES = "samples.i16"
 _TRIED = "tried.txt"
+_REFUSED = "refused.txt"
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,14 @@ def _speak_shard(
     spawn = multiprocessing.get_context("spawn")
     in_vain = 0
     while (said := sum(line["samples"] for line in _lines(folder))) < seconds * SAMPLE_RATE:
-        speaker = spawn.Process(target=_fill, args=(folder, scripts, seconds, seed, shard))
+        speaker = spawn.Process(target=_speaker, args=(folder, scripts, seconds, seed, shard))
         speaker.start()
         speaker.join()
         if speaker.exitcode is not None and speaker.exitcode > 0:
-            raise UserError("espeak-ng cannot speak; its message stands above")
+            refused = folder / _REFUSED
+            if refused.exists():
+                raise UserError(refused.read_text(encoding="utf-8"))
+            raise RuntimeError(f"a process that speaks ended with {speaker.exitcode}; see above")
         in_vain = 0 if sum(line["samples"] for line in _lines(folder)) > said else in_vain + 1
         if in_vain == MOST_TRIES:
             raise UserError(
@@ -142,6 +147,18 @@ def _speak_shard(
                 "try other voices or texts"
             )
     return folder
+
+
+def _speaker(
+    folder: Path, scripts: Sequence[Script], seconds: float, seed: int, shard: int
+) -> None:
+    """What a process does; a mistake of the user is left for the one that waits to tell."""
+    (folder / _REFUSED).unlink(missing_ok=True)
+    try:
+        _fill(folder, scripts, seconds, seed, shard)
+    except UserError as error:
+        (folder / _REFUSED).write_text(str(error), encoding="utf-8")
+        sys.exit(1)
 
 
 def _fill(folder: Path, scripts: Sequence[Script], seconds: float, seed: int, shard: int) -> None:

@@ -10,7 +10,14 @@ import pytest
 from songs import write_songs
 from tiny_pretrain import TINY, pack_tones, tiny_network, tiny_pretraining
 
-from wav2vec_u.config import PretrainConfig, ScriptConfig, SpokenConfig, TargetRound, load_config
+from wav2vec_u.config import (
+    PretrainConfig,
+    RunConfig,
+    ScriptConfig,
+    SpokenConfig,
+    TargetRound,
+    load_config,
+)
 from wav2vec_u.encoder.encode import FRAME_SAMPLES
 from wav2vec_u.pretrain import train
 from wav2vec_u.pretrain.pack import AudioPack
@@ -156,11 +163,9 @@ def test_spoken_speech_is_a_pack_with_a_phone_for_every_frame(tmp_path: Path) ->
     ]
 
 
-@needs_espeak
-def test_pretrain_says_the_texts_once(tmp_path: Path) -> None:
-    folder = tmp_path / "songs"
-    folder.mkdir()
-    songs = write_songs(folder, n_train=12, n_test=3)
+def corpus_and_settings(tmp_path: Path, updates: int, seconds: float) -> tuple[Path, RunConfig]:
+    """Recordings to learn from beside so many seconds of speech."""
+    (tmp_path / "songs").mkdir()
     config = load_config(
         None,
         threads=1,
@@ -168,11 +173,17 @@ def test_pretrain_says_the_texts_once(tmp_path: Path) -> None:
         pretrain={
             "device": "cpu",
             "network": TINY.model_dump(),
-            "rounds": [{"targets": "mfcc", "clusters": 6, "updates": 4}],
+            "rounds": [{"targets": "mfcc", "clusters": 6, "updates": updates}],
             "batch_seconds": 4.0,
-            "spoken": {"scripts": [script(tmp_path).model_dump()], "hours": 40 / 3600},
+            "spoken": {"scripts": [script(tmp_path).model_dump()], "hours": seconds / 3600},
         },
     )
+    return write_songs(tmp_path / "songs", n_train=12, n_test=3), config
+
+
+@needs_espeak
+def test_pretrain_says_the_texts_once(tmp_path: Path) -> None:
+    songs, config = corpus_and_settings(tmp_path, updates=4, seconds=40)
     metrics = pretrain([songs], tmp_path / "out", config)
     assert 0 <= metrics["validation_phone_accuracy"] <= 1
     record = read_record(tmp_path / "out" / "spoken")
@@ -189,21 +200,7 @@ def test_pretrain_says_the_texts_once(tmp_path: Path) -> None:
 
 @needs_espeak
 def test_speaking_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    songs = tmp_path / "songs"
-    songs.mkdir()
-    manifest = write_songs(songs, n_train=12, n_test=3)
-    config = load_config(
-        None,
-        threads=1,
-        silence={"method": "none"},
-        pretrain={
-            "device": "cpu",
-            "network": TINY.model_dump(),
-            "rounds": [{"targets": "mfcc", "clusters": 6, "updates": 2}],
-            "batch_seconds": 4.0,
-            "spoken": {"scripts": [script(tmp_path).model_dump()], "hours": 10 / 3600},
-        },
-    )
+    manifest, config = corpus_and_settings(tmp_path, updates=2, seconds=10)
 
     def stops(*arguments: object, **named: object) -> None:
         raise KeyboardInterrupt

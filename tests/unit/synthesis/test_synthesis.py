@@ -177,3 +177,12 @@ def test_a_voice_that_there_is_not_is_refused_before_the_work(tmp_path: Path) ->
     with pytest.raises(UserError, match="no voice named xx"):
         list(speak(tmp_path, [Script(LINES, ("de", "xx"))], HOURS, seed=0, workers=1))
     assert not list(tmp_path.iterdir())
+
+
+@needs_espeak
+def test_a_text_of_which_nothing_can_be_said_is_told_without_a_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="nothing of the text can be said"):
+        list(speak(tmp_path, [Script(("ja", "o"), ("de",))], HOURS, seed=0, workers=1))
+    assert "Traceback" not in capfd.readouterr().err
