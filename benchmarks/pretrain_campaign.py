@@ -75,7 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(given: argparse.Namespace) -> int:
     size = SIZES[given.size]
     if given.texts is not None:
-        size = replace(size, config=with_speech(size.config, given.texts))
+        size = replace(
+            size,
+            config=with_speech(size.config, given.texts),
+            focus=None if size.focus is None else with_speech(size.focus, given.texts),
+        )
     given.out.mkdir(parents=True, exist_ok=True)
     manifests = write_manifests(_clips(given, size), given.out, size.config.threads)
     started = time.monotonic()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
-from typing import Any
 
 import torch
 from torch import distributed, nn
@@ -53,18 +51,34 @@ class Processes:
         if self.size > 1:
             distributed.destroy_process_group()
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """Return the model with gradients averaged over the processes."""
+    def share(self, model: nn.Module) -> None:
+        """Give every process the weights of the first."""
         if self.size == 1:
-            return model
-        # The mask vector and the blocks that layer drop passes over have no gradient at times.
-        return nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+            return
+        for value in [*model.parameters(), *model.buffers()]:
+            distributed.broadcast(value.detach(), 0)
 
-    def no_sync(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Leave out the averaging, for all but the last batch of an update."""
-        if isinstance(model, nn.parallel.DistributedDataParallel):
-            return model.no_sync()
-        return nullcontext()
+    def average_gradients(self, model: nn.Module) -> None:
+        """Replace the gradients by their means over the processes.
+
+        Once an update, on all gradients as one vector. `DistributedDataParallel` would send them
+        while the backward pass runs, but it keeps the group alive beyond its end, and a group that
+        ends with the interpreter may abort the process.
+        """
+        if self.size == 1:
+            return
+        # What has no gradient here, such as a block that layer drop passed over, may have one
+        # elsewhere.
+        for weight in model.parameters():
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        together = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(together)
+        together /= self.size
+        parts = torch.split(together, [gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def barrier(self) -> None:
         """Wait until all processes are here."""

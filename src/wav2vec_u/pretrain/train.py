@@ -11,19 +11,18 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import count, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from wav2vec_u.config import SAMPLE_RATE, PretrainConfig, TargetRound
 from wav2vec_u.encoder.encode import phases_of
 from wav2vec_u.encoder.network import SpeechNetwork
-from wav2vec_u.pretrain.batches import Batch, epoch_batches, load_targets, load_waveforms
+from wav2vec_u.pretrain.batches import Batch, load_targets, load_waveforms
+from wav2vec_u.pretrain.feed import Feed
 from wav2vec_u.pretrain.masking import span_mask
 from wav2vec_u.pretrain.objectives import (
     ContrastiveObjective,
@@ -39,13 +38,12 @@ from wav2vec_u.pretrain.targets import Targets
 from wav2vec_u.runtime.checkpoint import load_checkpoint, save_checkpoint
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.progress import MetricsLog
-from wav2vec_u.runtime.seeds import numpy_generator, torch_generator
+from wav2vec_u.runtime.seeds import torch_generator
 
 ADAM_BETAS = (0.9, 0.98)  # paper's code
 ADAM_EPS = 1e-6
 CHECKPOINT_NAME = "checkpoint.safetensors"
 LOG_NAME = "log.jsonl"
-VALIDATION_SHARE = 0.1  # of the utterances, at most
 _SHOWN_IDS = 5
 _CLOCK_TICK = 1e-3  # seconds; the clock of some systems stands still for longer
 
@@ -132,57 +130,6 @@ class _State:
     heard_seconds: float = 0.0
 
 
-class _Feed:
-    """Batches of a pack, epoch after epoch, from any place on.
-
-    Attributes
-    ----------
-    epoch : int
-    place : int
-        Batches of the epoch that are done.
-    """
-
-    def __init__(
-        self,
-        pack: AudioPack,
-        targets: Targets | None,
-        config: PretrainConfig,
-        number: int,
-        processes: Processes,
-    ) -> None:
-        self.pack = pack
-        self.targets = targets
-        self.train_rows, self.validation_rows = split_rows(pack, config)
-        self.epoch = 0
-        self.place = 0
-        self._config = config
-        # Rounds go through the data in other orders.
-        self._seed = config.seed + 1_000 * number
-        self._processes = processes
-
-    def batches(self) -> Iterator[Batch]:
-        """Yield this process's batches from where the training stands."""
-        for epoch in count(self.epoch):
-            batches = self._epoch(self.train_rows, self._seed, epoch)
-            # Every process gets as many batches as the others.
-            whole = max(len(batches) // self._processes.size, 1)
-            for place in range(self.place, whole):
-                self.place = place + 1
-                mine = place * self._processes.size + self._processes.rank
-                yield batches[mine % len(batches)]
-            self.epoch, self.place = epoch + 1, 0
-
-    def validation_batches(self) -> list[Batch]:
-        """Return batches of what is never learned from, always the same."""
-        return self._epoch(self.validation_rows, self._config.seed, 0)
-
-    def _epoch(self, rows: npt.NDArray[np.int64], seed: int, epoch: int) -> list[Batch]:
-        config = self._config
-        return epoch_batches(
-            rows, self.pack.lengths, config.batch_seconds, config.max_seconds, seed, epoch
-        )
-
-
 def build_objective(config: PretrainConfig, network: SpeechNetwork, clusters: int) -> Objective:
     """Return the objective that the settings name."""
     if config.objective == "contrastive":
@@ -248,9 +195,9 @@ def train_round(
             else PhoneObjective(network.dim, phases_of(network), len(spoken.phones))
         )
     model = Pretraining(network, objective, phones, config.spoken.weight)
-    feeds = {"recordings": _Feed(pack, targets, config, number, processes)}
+    feeds = {"recordings": Feed(pack, targets, config, number, processes)}
     if spoken is not None:
-        feeds["spoken"] = _Feed(spoken.pack, spoken.targets, config, number, processes)
+        feeds["spoken"] = Feed(spoken.pack, spoken.targets, config, number, processes)
     training = _Round(model, feeds, config, round_, number, folder, processes)
     return training.run(deadline)
 
@@ -276,7 +223,7 @@ class _Round:
     def __init__(
         self,
         model: Pretraining,
-        feeds: dict[str, _Feed],
+        feeds: dict[str, Feed],
         config: PretrainConfig,
         round_: TargetRound,
         number: int,
@@ -286,7 +233,6 @@ class _Round:
         self.network = model.network
         self.device = self.network.mask_vector.device
         self.model = model.to(self.device)
-        self.distributed = processes.wrap(self.model)
         self.feeds = feeds
         self.recordings = feeds["recordings"]
         self.spoken = feeds.get("spoken")
@@ -305,6 +251,7 @@ class _Round:
             fused=True,
         )
         self._resume()
+        processes.share(self.model)
 
     def run(self, deadline: float | None) -> dict[str, float]:
         validation = {}
@@ -358,18 +305,17 @@ class _Round:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         metrics: dict[str, float] = {}
-        for micro in range(config.accumulate):
+        for _ in range(config.accumulate):
             batch, said = next(batches)
-            last = micro == config.accumulate - 1
-            with nullcontext() if last else self.processes.no_sync(self.distributed):
-                result = self._loss(batch, generator, said)
-                (result.loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
+            result = self._loss(batch, generator, said)
+            (result.loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
             values = {"loss": result.loss.detach(), **result.metrics}
             for key, value in values.items():
                 metrics[key] = metrics.get(key, 0.0) + float(value) / config.accumulate
             heard = len(batch.utterances) * batch.n_samples / SAMPLE_RATE
             self.state.heard_seconds += heard * self.processes.size
             self._check_finite(metrics["loss"], batch, "loss")
+        self.processes.average_gradients(self.model)
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm))
         self._check_finite(norm, batch, "gradient")
         self.optimizer.step()
@@ -389,7 +335,7 @@ class _Round:
         )
         spoken = None if said is None else self._phone_batch(said, generator)
         with self._autocast():
-            result: ObjectiveResult = self.distributed(
+            result: ObjectiveResult = self.model(
                 waveforms.to(self.device),
                 lengths.to(self.device),
                 mask,
@@ -444,7 +390,8 @@ class _Round:
         total = 0
         with torch.random.fork_rng(devices=[]):
             for place, batch in enumerate(self.recordings.validation_batches()):
-                result = self._validation_loss(batch, place)
+                generator = torch_generator(self.config.seed, "validation", place)
+                result = self._loss(batch, generator)
                 total += result.count
                 for key, value in {"loss": result.loss, **result.metrics}.items():
                     sums[key] = sums.get(key, 0.0) + float(value) * result.count
@@ -453,7 +400,7 @@ class _Round:
             figures |= self._validate_phones(self.spoken)
         return {f"validation_{key}": round(value, 5) for key, value in figures.items()}
 
-    def _validate_phones(self, spoken: _Feed) -> dict[str, float]:
+    def _validate_phones(self, spoken: Feed) -> dict[str, float]:
         sums: dict[str, float] = {}
         total = 0
         for place, batch in enumerate(spoken.validation_batches()):
@@ -464,13 +411,6 @@ class _Round:
             for key, value in result.metrics.items():
                 sums[key] = sums.get(key, 0.0) + float(value) * result.count
         return {key: value / max(total, 1) for key, value in sums.items()}
-
-    def _validation_loss(self, batch: Batch, place: int) -> ObjectiveResult:
-        undistributed, self.distributed = self.distributed, self.model
-        try:
-            return self._loss(batch, torch_generator(self.config.seed, "validation", place))
-        finally:
-            self.distributed = undistributed
 
     def _save(self) -> None:
         save_checkpoint(
@@ -499,15 +439,6 @@ class _Round:
             raise UserError(
                 f"{path}: does not fit the settings; remove it and run again ({reason})"
             ) from error
-
-
-def split_rows(
-    pack: AudioPack, config: PretrainConfig
-) -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.int64]]]:
-    """Split the rows of a pack into those to learn from and those to validate on."""
-    order = numpy_generator(config.seed, "pretrain", "validation").permutation(len(pack))
-    held_out = min(config.validation_utterances, max(1, int(len(pack) * VALIDATION_SHARE)))
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
 def learning_rate_scale(update: int, updates: int, warmup: float, decay: float) -> float:

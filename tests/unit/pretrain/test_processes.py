@@ -57,6 +57,30 @@ with Processes() as processes:
         said = f"{processes.rank} {agreed} {type(error).__name__}: {error}"
         open(f"said-{processes.rank}", "w").write(said)
 """
+# Gradients: (1, 2, 3) and (11, 12, 13) for the one weight; for the other (5, 5), in one process.
+AVERAGE = """
+import gc, json, os, weakref
+import torch
+from torch import distributed, nn
+from wav2vec_u.pretrain.processes import Processes
+
+os.environ |= {"WORLD_SIZE": "2", "RANK": str(int(os.fork() == 0))}
+with Processes() as processes:
+    rank = processes.rank
+    model = nn.ParameterList([torch.full((3,), rank + 7.0), torch.full((2,), rank + 7.0)])
+    processes.share(model)
+    model[0].grad = torch.tensor([1.0, 2.0, 3.0]) + 10 * rank
+    if rank == 1:
+        model[1].grad = torch.full((2,), 5.0)
+    processes.average_gradients(model)
+    group = weakref.ref(distributed.group.WORLD)
+gc.collect()
+open(f"said-{rank}", "w").write(json.dumps({
+    "weights": [weight.tolist() for weight in model],
+    "gradients": [weight.grad.tolist() for weight in model],
+    "group_lives": group() is not None,
+}))
+"""
 
 
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
@@ -89,18 +113,20 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_processes_agree_and_a_failure_of_the_first_ends_all(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run(
-        [sys.executable, "-c", FAILURE], env={**os.environ, **place}, cwd=tmp_path, timeout=100
-    )
-    deadline = time.monotonic() + 30  # the other process may end a little later
-    while not (tmp_path / "said-1").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    _run_two(FAILURE, tmp_path)
     assert (tmp_path / "said-0").read_text() == "0 [True, False] OSError: told by the first"
     assert (tmp_path / "said-1").read_text().startswith("1 [True, False] RuntimeError: the first")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_gradients_are_averaged_and_the_group_ends(tmp_path: Path) -> None:
+    _run_two(AVERAGE, tmp_path)
+    for rank in (0, 1):
+        said = json.loads((tmp_path / f"said-{rank}").read_text())
+        assert said["weights"] == [[7.0] * 3, [7.0] * 2]
+        assert said["gradients"] == [[6.0, 7.0, 8.0], [2.5, 2.5]]
+        # Its threads would run on while the interpreter ends, which may abort the process.
+        assert not said["group_lives"]
 
 
 # -- in one process
@@ -113,9 +139,10 @@ def test_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with Processes() as processes:
         assert (processes.rank, processes.size, processes.local_rank) == (0, 1, 0)
         assert processes.first
-        assert processes.wrap(model) is model
-        with processes.no_sync(model):
-            pass
+        weight = model.weight.detach().clone()
+        processes.share(model)
+        processes.average_gradients(model)
+        assert torch.equal(model.weight, weight) and model.weight.grad is None
         processes.barrier()
         assert processes.all_true(True) and not processes.all_true(False)
         done: list[int] = []
@@ -138,3 +165,19 @@ def test_a_failure_is_told_as_it_is() -> None:
 
     with pytest.raises(UserError, match="no audio"):
         Processes().first_does(fail)
+
+
+# -- helpers
+
+
+def _run_two(script: str, folder: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, **place}, cwd=folder, timeout=100
+    )
+    deadline = time.monotonic() + 30  # the other process may end a little later
+    while not (folder / "said-1").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
