@@ -21,6 +21,7 @@ from wav2vec_u.encoder.encode import FRAME_SAMPLES
 from wav2vec_u.encoder.network import SpeechNetwork
 from wav2vec_u.pretrain import train
 from wav2vec_u.pretrain.batches import Batch
+from wav2vec_u.pretrain.feed import split_rows
 from wav2vec_u.pretrain.pack import AudioPack
 from wav2vec_u.pretrain.processes import Processes
 from wav2vec_u.pretrain.targets import CODES_NAME, OFFSETS_NAME, Targets
@@ -29,7 +30,6 @@ from wav2vec_u.pretrain.train import (
     LOG_NAME,
     Unfinished,
     learning_rate_scale,
-    split_rows,
     train_round,
 )
 from wav2vec_u.runtime.checkpoint import load_checkpoint
