@@ -10,7 +10,7 @@ why. Only recordings of split ``train`` are heard, and transcripts are left behi
     python benchmarks/pretrain_campaign.py train --size gpu --out DIR --corpora DIR --minutes 9
 
 With `--texts` synthetic speech of the texts in a folder is learned from beside the recordings
-(`pretrain.spoken`); `base` was made without.
+(`pretrain.spoken`); `base` was made with it.
 
 With `--minutes` the training stops after the first checkpoint beyond that time, with exit code 75;
 the same command goes on. Where the machine that trains has no corpora, send it chunks, and fetch

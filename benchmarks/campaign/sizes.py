@@ -80,7 +80,10 @@ CPU = Size(
     ),
     focus=RunConfig(
         pretrain=PretrainConfig(
-            rounds=(TargetRound(targets=5, clusters=300, updates=5_000),),
+            rounds=(
+                TargetRound(targets=5, clusters=300, updates=5_000),
+                TargetRound(targets=4, clusters=500, updates=6_000),
+            ),
             spoken=SpokenConfig(hours=6.0),
         )
     ),
