@@ -139,7 +139,9 @@ def _speak(
     codes = {"": len(names), **{name: code for code, name in enumerate(names)}}
     with tempfile.TemporaryDirectory() as folder:
         said = list(speak(Path(folder), scripts, hours, 0, workers))
-    frames = _encode(encoder, [item.samples.astype(np.float32) / 32_768 for item in said])
+    frames = _encode(
+        encoder, [item.samples.astype(np.float32) / np.float32(32_768) for item in said]
+    )
     labels = [
         np.array([codes.get(phone, -1) for phone in item.labels(FRAME_SAMPLES)]) for item in said
     ]
