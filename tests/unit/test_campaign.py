@@ -16,6 +16,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from speaking import take_on
 
 from wav2vec_u.encoder.checkpoint import WEIGHTS, load_description, load_network, save_encoder
 from wav2vec_u.encoder.network import SpeechNetwork
@@ -23,7 +24,6 @@ from wav2vec_u.pretrain.stage import pretrain
 from wav2vec_u.pretrain.train import LOG_NAME, Unfinished
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import read_jsonl
-from wav2vec_u.synthesis.voice import EspeakVoice
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -334,10 +334,7 @@ def test_texts_are_read_by_their_own_voices_and_by_others(tmp_path: Path) -> Non
 
 def test_all_readers_have_a_voice() -> None:
     pytest.importorskip("espeakng_loader", reason="espeak-ng is not installed")
-    voice = EspeakVoice("de")
-    for readers in READERS.values():
-        for reader in readers:
-            voice.change(reader)
+    take_on([reader for readers in READERS.values() for reader in readers])
 
 
 def test_a_folder_without_texts_is_said(tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-STD_FLOOR = 1e-5  # a coefficient that never changes becomes 0, not a division by zero
+STD_FLOOR = 1e-5
+# Frames that should be equal differ in their last bits where the processor's matrix product treats
+# rows differently: that much of the mean is no change.
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
 class Moments:
@@ -30,6 +33,8 @@ def standardize(frames: np.ndarray, moments: Moments) -> np.ndarray:
         return frames
     mean = moments.total / moments.count
     variance = moments.squares / moments.count - mean**2
-    std = np.sqrt(np.maximum(variance, STD_FLOOR**2))
-    standardized: np.ndarray = ((frames - mean) / std).astype(np.float32)
-    return standardized
+    std = np.sqrt(np.maximum(variance, 0.0))
+    changes = std > np.maximum(STD_FLOOR, _ROUNDING * np.abs(mean))
+    # A coefficient that never changes becomes 0, and is not divided by zero.
+    standardized: np.ndarray = np.where(changes, (frames - mean) / np.where(changes, std, 1.0), 0.0)
+    return standardized.astype(np.float32)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from speaking import say, take_on
 
 from wav2vec_u.config import SAMPLE_RATE
 from wav2vec_u.runtime.errors import UserError
@@ -15,7 +16,7 @@ from wav2vec_u.synthesis import speech
 from wav2vec_u.synthesis.cast import LATIN_VOICES, VARIANTS
 from wav2vec_u.synthesis.degrade import PEAK, WARP, degrade, warp
 from wav2vec_u.synthesis.speech import Script, SyntheticUtterance, speak
-from wav2vec_u.synthesis.voice import EspeakVoice, PhoneStart
+from wav2vec_u.synthesis.voice import PhoneStart
 from wav2vec_u.text.phonemize import EspeakPhonemizer
 
 needs_espeak = pytest.mark.skipif(
@@ -28,6 +29,7 @@ LINES = (
 )
 SCRIPT = Script(LINES, ("de", "nl"))
 HOURS = 15 / 3600
+ESPEAK_RATE = 22_050
 
 
 # -- the voice
@@ -36,7 +38,7 @@ HOURS = 15 / 3600
 @needs_espeak
 def test_a_word_is_said_with_the_phones_that_the_text_stage_writes() -> None:
     wanted = EspeakPhonemizer().phonemize(["guten", "tag"], "de")
-    said = EspeakVoice("de").speak("guten tag")
+    (said,) = say("de", ["guten tag"])
     assert [start.phone for start in said.phones if start.phone] == [
         *wanted["guten"],
         *wanted["tag"],
@@ -45,7 +47,7 @@ def test_a_word_is_said_with_the_phones_that_the_text_stage_writes() -> None:
 
 @needs_espeak
 def test_phones_follow_one_another_inside_the_waveform() -> None:
-    said = EspeakVoice("en-us").speak("The cat sat on the mat.")
+    (said,) = say("en-us", ["The cat sat on the mat."])
     starts = [start.sample for start in said.phones]
     assert starts == sorted(starts)
     assert 0 <= starts[0] < starts[-1] <= len(said.samples)
@@ -53,15 +55,14 @@ def test_phones_follow_one_another_inside_the_waveform() -> None:
 
 @needs_espeak
 def test_a_fricative_hisses_where_its_phone_is_said_to_be() -> None:
-    voice = EspeakVoice("de")
-    said = voice.speak("Wasser")
+    (said,) = say("de", ["Wasser"])
     place = [start.phone for start in said.phones].index("s")
     inside = said.samples[said.phones[place].sample : said.phones[place + 1].sample]
     vowel = said.samples[said.phones[place - 1].sample : said.phones[place].sample]
 
     def share_above_3_khz(samples: np.ndarray) -> float:
         power = np.square(np.abs(np.fft.rfft(samples.astype(float))))
-        hertz = np.fft.rfftfreq(len(samples), 1 / voice.sample_rate)
+        hertz = np.fft.rfftfreq(len(samples), 1 / ESPEAK_RATE)
         return float(power[hertz > 3_000].sum() / power.sum())
 
     assert share_above_3_khz(inside) > 0.5 > 0.2 > share_above_3_khz(vowel)
@@ -69,11 +70,7 @@ def test_a_fricative_hisses_where_its_phone_is_said_to_be() -> None:
 
 @needs_espeak
 def test_all_of_the_cast_can_speak() -> None:
-    voice = EspeakVoice("de")
-    for name in LATIN_VOICES:
-        voice.change(name)
-    for variant in VARIANTS:
-        voice.change(f"de+{variant}")
+    take_on([*LATIN_VOICES, *(f"de+{variant}" for variant in VARIANTS)])
 
 
 # -- the room
