@@ -1,4 +1,4 @@
-"""Claim: the encoder that ships is made by these commands, from audio alone.
+"""Claim: the encoder that ships is made by these commands, without transcripts.
 
 At three sizes (`campaign/sizes.py`): a test of seconds, about two hours on two cores, about
 25 minutes on one H100-class GPU. The folder of corpora holds one folder for each, with

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,8 @@ def main() -> None:
     test = [i for i, item in enumerate(utterances) if item.split == "test" and len(real[i])]
     said, labels = _speak(encoder, pipeline, names, given.hours, given.threads)
     said = _match_moments(said, [real[i] for i in train])
-    references = _references(given.run, pipeline, [utterances[i].recording for i in test])
+    recordings = [utterances[i].recording for i in test]
+    references = _references(given.run, pipeline, sorted(set(recordings)))
     print(f"{len(said)} synthetic and {len(real)} real utterances", flush=True)
 
     pause = len(names)
@@ -107,7 +109,7 @@ def main() -> None:
             if number > 0:
                 prior = np.mean([np.exp(scores[i]).mean(axis=0) for i in train], axis=0)
             heard = _read(scores, voiced, prior + 1e-4, language, given.stay, threads)
-            rates.append(_error_rate([heard[i] for i in test], references, names))
+            rates.append(_error_rate([heard[i] for i in test], recordings, references, names))
             seconds = time.perf_counter() - started
             print(f"round {number}: PER {rates[-1]:.1f}, {seconds:.0f} s", flush=True)
             if number < given.rounds:
@@ -117,7 +119,7 @@ def main() -> None:
                 )
     seconds = round(time.perf_counter() - started, 1)
     result = {"name": "spoken_start", "per_by_round": [round(rate, 2) for rate in rates]}
-    print(json.dumps({**result, "utterances": len(test), "seconds": seconds}))
+    print(json.dumps({**result, "recordings": len(references), "seconds": seconds}))
 
 
 def _encode(encoder: OwnEncoder, waveforms: Sequence[NDArray[np.float32]]) -> list[Frames]:
@@ -239,27 +241,27 @@ def _labels(posteriors: Frames, voiced: NDArray[np.bool_]) -> Frames:
     return labels
 
 
-def _references(run: Path, pipeline: Pipeline, recordings: list[str]) -> list[list[str] | None]:
+def _references(run: Path, pipeline: Pipeline, recordings: list[str]) -> dict[str, list[str]]:
+    """Pronounce the transcripts of recordings, as far as they have one."""
     inputs = pipeline.inputs
     transcripts = read_references(inputs.given_references(), read_recordings(run / "corpus"))
     pronouncer = Pronouncer(run / "text", inputs.config.text, inputs.language)
-    return pronouncer.pronounce([transcripts.get(name, "") for name in recordings])
+    spoken = pronouncer.pronounce([transcripts.get(name, "") for name in recordings])
+    return {name: phones for name, phones in zip(recordings, spoken, strict=True) if phones}
 
 
 def _error_rate(
-    posteriors: list[Frames], references: list[list[str] | None], names: list[str]
+    posteriors: list[Frames],
+    recordings: list[str],
+    references: dict[str, list[str]],
+    names: list[str],
 ) -> float:
-    errors = []
-    for rows, reference in zip(posteriors, references, strict=True):
-        if reference is None:
-            continue
-        best = rows.argmax(axis=1).tolist()
-        heard = [
-            names[phone]
-            for place, phone in enumerate(best)
-            if not place or phone != best[place - 1]
-        ]
-        errors.append(count_errors(reference, heard))
+    """Compare recordings, whose utterances lie one behind the other, with their references."""
+    heard: dict[str, list[str]] = {name: [] for name in references}
+    for rows, name in zip(posteriors, recordings, strict=True):
+        if name in references:
+            heard[name] += [names[phone] for phone, _ in groupby(rows.argmax(axis=1).tolist())]
+    errors = [count_errors(reference, heard[name]) for name, reference in references.items()]
     return pool(errors).rate
 
 

@@ -68,17 +68,20 @@ class Processes:
         if self.size == 1:
             return
         # What has no gradient here, such as a block that layer drop passed over, may have one
-        # elsewhere.
-        for weight in model.parameters():
-            if weight.grad is None:
-                weight.grad = torch.zeros_like(weight)
-        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-        together = torch.cat([gradient.flatten() for gradient in gradients])
+        # elsewhere; where it has none anywhere, the optimiser must leave the weight alone.
+        weights = list(model.parameters())
+        used = torch.tensor([weight.grad is not None for weight in weights])
+        gradients = [
+            torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights
+        ]
+        together = torch.cat(
+            [used.to(gradients[0]), *(gradient.flatten() for gradient in gradients)]
+        )
         distributed.all_reduce(together)
-        together /= self.size
-        parts = torch.split(together, [gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
+        sizes = [len(weights), *(gradient.numel() for gradient in gradients)]
+        uses, *sums = torch.split(together, sizes)
+        for weight, times, total in zip(weights, uses.tolist(), sums, strict=True):
+            weight.grad = total.view_as(weight) / self.size if times else None
 
     def barrier(self) -> None:
         """Wait until all processes are here."""

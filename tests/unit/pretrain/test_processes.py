@@ -57,7 +57,8 @@ with Processes() as processes:
         said = f"{processes.rank} {agreed} {type(error).__name__}: {error}"
         open(f"said-{processes.rank}", "w").write(said)
 """
-# Gradients: (1, 2, 3) and (11, 12, 13) for the one weight; for the other (5, 5), in one process.
+# Gradients: (1, 2, 3) and (11, 12, 13) for the one weight; for the second (5, 5), in one process;
+# for the third none.
 AVERAGE = """
 import gc, json, os, weakref
 import torch
@@ -67,7 +68,8 @@ from wav2vec_u.pretrain.processes import Processes
 os.environ |= {"WORLD_SIZE": "2", "RANK": str(int(os.fork() == 0))}
 with Processes() as processes:
     rank = processes.rank
-    model = nn.ParameterList([torch.full((3,), rank + 7.0), torch.full((2,), rank + 7.0)])
+    first, second = torch.full((3,), rank + 7.0), torch.full((2,), rank + 7.0)
+    model = nn.ParameterList([first, second, torch.ones(1)])
     processes.share(model)
     model[0].grad = torch.tensor([1.0, 2.0, 3.0]) + 10 * rank
     if rank == 1:
@@ -77,7 +79,7 @@ with Processes() as processes:
 gc.collect()
 open(f"said-{rank}", "w").write(json.dumps({
     "weights": [weight.tolist() for weight in model],
-    "gradients": [weight.grad.tolist() for weight in model],
+    "gradients": [None if weight.grad is None else weight.grad.tolist() for weight in model],
     "group_lives": group() is not None,
 }))
 """
@@ -123,8 +125,8 @@ def test_gradients_are_averaged_and_the_group_ends(tmp_path: Path) -> None:
     _run_two(AVERAGE, tmp_path)
     for rank in (0, 1):
         said = json.loads((tmp_path / f"said-{rank}").read_text())
-        assert said["weights"] == [[7.0] * 3, [7.0] * 2]
-        assert said["gradients"] == [[6.0, 7.0, 8.0], [2.5, 2.5]]
+        assert said["weights"] == [[7.0] * 3, [7.0] * 2, [1.0]]
+        assert said["gradients"] == [[6.0, 7.0, 8.0], [2.5, 2.5], None]
         # Its threads would run on while the interpreter ends, which may abort the process.
         assert not said["group_lives"]
 
