@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -38,6 +39,10 @@ class Processes:
 
     def __enter__(self) -> Processes:
         if self.size > 1:
+            # Functions of this module have the group of the moment of import as a default. Imported
+            # later, as an optimiser does, it would keep the group and its threads alive while the
+            # interpreter ends, which may abort the process.
+            importlib.import_module("torch.distributed.nn")
             backend = "gloo"
             if torch.cuda.is_available():
                 backend = "cpu:gloo,cuda:nccl"
@@ -61,9 +66,8 @@ class Processes:
     def average_gradients(self, model: nn.Module) -> None:
         """Replace the gradients by their means over the processes.
 
-        Once an update, on all gradients as one vector. `DistributedDataParallel` would send them
-        while the backward pass runs, but it keeps the group alive beyond its end, and a group that
-        ends with the interpreter may abort the process.
+        Once an update, on all gradients as one vector: networks of this size gain nothing from
+        what `DistributedDataParallel` sends while the backward pass still runs.
         """
         if self.size == 1:
             return

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ class StageRecord:
     """What ``stage.json`` holds: where an artefact came from and what it cost.
 
     `files` are the artefact's files and their sizes in bytes, by which one that was cut short or
-    taken away is noticed.
+    taken away is noticed. `made` is the time it was finished, in UTC, by which two makings of the
+    same settings are told apart.
     """
 
     stage: str
@@ -47,6 +49,7 @@ class StageRecord:
     peak_rss_mb: float
     versions: dict[str, str]
     files: dict[str, int] = field(default_factory=dict)
+    made: str = ""
 
 
 @dataclass
@@ -170,6 +173,7 @@ def create(
             peak_rss_mb=round(peak_rss_mb(), 1),
             versions=_versions(),
             files=_file_sizes(partial),
+            made=datetime.now(UTC).isoformat(),
         )
         write_json(partial / RECORD_NAME, asdict(record))
         fsync_folder(partial)
