@@ -245,10 +245,11 @@ class PretrainConfig(Settings):
 class SegmentsConfig(Settings):
     """Segments from frames."""
 
-    boundaries: Literal["clusters", "viterbi"] = Field(
+    boundaries: Literal["clusters", "viterbi", "frames"] = Field(
         "viterbi",
         description="runs of equal k-means cluster (paper), or a duration-penalised Viterbi path "
-        "over the clusters whose penalty is found so that the rate hits `target_rate_hz`",
+        "over the clusters whose penalty is found so that the rate hits `target_rate_hz`, or none: "
+        "every frame is a segment (wav2vec-U 2.0)",
     )
     clusters: PositiveInt = Field(128, description="paper: 128")
     kmeans_iterations: PositiveInt = Field(50, description="reference: faiss niter = 50")
@@ -361,17 +362,50 @@ class DeciphermentConfig(Settings):
     generator_lr: PositiveFloat = 2e-3
 
 
+class SyntheticConfig(Settings):
+    """Learning from the text read aloud, then from what is understood of the recordings."""
+
+    hours: PositiveFloat = Field(1.5, description="of synthetic speech")
+    rounds: Annotated[int, Field(ge=0)] = Field(
+        4, description="of learning from the recordings, each from the labels of the one before"
+    )
+    min_phone_share: Probability = Field(0.002, description="rarer phones are not recognised")
+    power: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="exponent of the likelihoods, since neighbouring frames overlap"
+    )
+    stay_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.6, description="that a segment goes on with the phone of the one before it"
+    )
+    sure: Probability = Field(
+        0.5, description="posterior above which the best phone becomes a label of the next round"
+    )
+    synthetic_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="of the synthetic speech, heard beside the recordings in every round"
+    )
+    max_hours: PositiveFloat = Field(5.0, description="of recordings that are learned from")
+    generator_kernel: PositiveInt = Field(7, description="segments the generator sees at once")
+    generator_hidden: PositiveInt = Field(256, description="hidden channels of the generator")
+    generator_dropout: Probability = 0.3
+    start_epochs: PositiveInt = Field(8, description="through the synthetic speech alone")
+    epochs: PositiveInt = Field(5, description="of every later round")
+    learning_rate: PositiveFloat = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+
+
 class MatchingConfig(Settings):
     """How the generator learns without labels."""
 
-    method: Literal["decipherment", "gan", "decipherment+gan"] = Field(
-        "decipherment", description="`decipherment+gan` starts the GAN from the decipherment"
+    method: Literal["decipherment", "gan", "decipherment+gan", "synthetic"] = Field(
+        "decipherment",
+        description="`decipherment+gan` starts the GAN from the decipherment; `synthetic` starts "
+        "from the text read aloud by espeak-ng",
     )
     seeds: PositiveInt = Field(3, description="independent restarts; the best is selected")
     seed: int = 0
     device: str = "auto"
     gan: GanConfig = GanConfig()
     decipherment: DeciphermentConfig = DeciphermentConfig()
+    synthetic: SyntheticConfig = SyntheticConfig()
 
 
 class EvaluateConfig(Settings):

@@ -31,6 +31,7 @@ from wav2vec_u.encoder.shipped import SHIPPED, find_encoder
 from wav2vec_u.evaluate import stage as evaluate
 from wav2vec_u.features import stage as features
 from wav2vec_u.matching import stage as matching
+from wav2vec_u.matching.synthetic import Speaker
 from wav2vec_u.recognizer import RUN_FILE, read_run_config
 from wav2vec_u.report import write_report
 from wav2vec_u.runtime import artifact
@@ -177,7 +178,16 @@ def _read_text(run: RunInputs) -> dict[str, str]:
 
 
 def _start_matching(work: Work, run: RunInputs) -> None:
-    matching.run(work, run.config.matching, run.out / "segments", run.out / "text")
+    speaker = None
+    if run.config.matching.method == "synthetic":
+        speaker = Speaker(
+            run.given_text(),
+            run.language,
+            run.config.features,
+            run.config.silence.mode,
+            run.out / "segments",
+        )
+    matching.run(work, run.config.matching, run.out / "segments", run.out / "text", speaker)
 
 
 def _start_decode(work: Work, run: RunInputs) -> None:

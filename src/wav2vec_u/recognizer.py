@@ -14,15 +14,18 @@ import numpy as np
 from wav2vec_u.config import RunConfig
 from wav2vec_u.corpus.audio import AudioError, probe_audio
 from wav2vec_u.decode.greedy import Decoded
-from wav2vec_u.decode.stage import GENERATOR_NAME, decode_utterance
+from wav2vec_u.decode.stage import GENERATOR_NAME, decode_utterance, load_hmm
 from wav2vec_u.decode.transcript import TranscribedUtterance, Transcript
 from wav2vec_u.features.encoder import Encoder, load_encoder
 from wav2vec_u.features.extract import Extractor, Rejected
+from wav2vec_u.matching.frame_hmm import FrameHmm
 from wav2vec_u.matching.generator import Generator, load_generator
 from wav2vec_u.runtime.artifact import read_record
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.segments.blocks import is_usable
 from wav2vec_u.segments.boundaries import bounds_in_seconds
+from wav2vec_u.segments.frame_segmenter import FrameSegmenter
+from wav2vec_u.segments.load import load_segmenter
 from wav2vec_u.segments.segmenter import Segmenter
 from wav2vec_u.silence.spans import Span, split_spans
 from wav2vec_u.silence.speech import Utterance
@@ -41,10 +44,12 @@ class Recognizer:
     config : RunConfig
         Settings of the run, for silence and features.
     encoder : Encoder
-    segmenter : Segmenter
+    segmenter : Segmenter or FrameSegmenter
     generator : Generator
     phones : list of str
         Names of the generator's outputs; the first is silence.
+    hmm : FrameHmm or None
+        What reads the generator's outputs, where the run has learned it.
 
     Examples
     --------
@@ -57,15 +62,17 @@ class Recognizer:
         self,
         config: RunConfig,
         encoder: Encoder,
-        segmenter: Segmenter,
+        segmenter: Segmenter | FrameSegmenter,
         generator: Generator,
         phones: list[str],
+        hmm: FrameHmm | None = None,
     ) -> None:
         self.config = config
         self.phones = phones
         self._encoder = encoder
         self._segmenter = segmenter
         self._generator = generator.eval()
+        self._hmm = hmm
         self._extractor = Extractor(encoder, config.features, config.silence.mode)
         self._vad = load_vad(config.silence)
 
@@ -87,8 +94,8 @@ class Recognizer:
                     "give its `wav2vec-u run` command again to go on"
                 )
         encoder = load_encoder(config.features)
-        segmenter = Segmenter.load(run_dir / "segments" / "segmenter.safetensors")
-        learned_dim = segmenter.kmeans_.centroids_.shape[1]
+        segmenter = load_segmenter(run_dir / "segments")
+        learned_dim = segmenter.frame_dim
         if learned_dim != encoder.dim:
             raise UserError(
                 f"{run_dir}: {encoder.name} gives frames of {encoder.dim} numbers, the run has "
@@ -100,6 +107,7 @@ class Recognizer:
             segmenter=segmenter,
             generator=load_generator(run_dir / "matching" / GENERATOR_NAME),
             phones=PhoneText(run_dir / "text").phones,
+            hmm=load_hmm(run_dir / "matching"),
         )
 
     def transcribe(self, path: str | Path) -> Transcript:
@@ -157,7 +165,7 @@ class Recognizer:
         times = bounds_in_seconds(  # (S, 2)
             segments.bounds, extracted.times, self._encoder.frame_rate_hz
         )
-        return decode_utterance(self._generator, segments.vectors, times, self.phones)
+        return decode_utterance(self._generator, segments.vectors, times, self.phones, self._hmm)
 
 
 def read_run_config(run_dir: Path) -> RunConfig:

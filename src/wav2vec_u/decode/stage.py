@@ -1,4 +1,4 @@
-"""The decode stage: every utterance through the learned generator, by arg-max."""
+"""The decode stage: every utterance through the learned generator, and its model of frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 from wav2vec_u.corpus.rejections import Rejection, count_by_reason, write_rejections
 from wav2vec_u.decode.greedy import Decoded, greedy
 from wav2vec_u.decode.hypotheses import FILE_NAME, Hypothesis, recording_of
+from wav2vec_u.matching.frame_hmm import FrameHmm
 from wav2vec_u.matching.generator import Generator, load_generator
+from wav2vec_u.matching.rounds import HMM_NAME
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_jsonl
@@ -40,7 +42,7 @@ def run(work: Work, segments: Path, text: Path, matching: Path) -> None:
         If the generator was made for other phones or other segments than these.
     """
     generator = load_generator(matching / GENERATOR_NAME)
-    generator.eval()
+    hmm = load_hmm(matching)
     store = SegmentStore(segments)
     phones = PhoneText(text).phones
     rejected: list[Rejection] = []
@@ -51,7 +53,7 @@ def run(work: Work, segments: Path, text: Path, matching: Path) -> None:
             utterance = store.ids[index]
             try:
                 decoded = decode_utterance(
-                    generator, store.vectors(index), store.times(index), phones
+                    generator, store.vectors(index), store.times(index), phones, hmm
                 )
             except FloatingPointError as error:
                 rejected.append(Rejection(utterance, "not_finite", str(error)))
@@ -71,8 +73,18 @@ def run(work: Work, segments: Path, text: Path, matching: Path) -> None:
     work.counts.update(counts, rejected=count_by_reason(rejected))
 
 
+def load_hmm(matching: Path) -> FrameHmm | None:
+    """Read the model of frames, where the matching has learned one."""
+    path = matching / HMM_NAME
+    return FrameHmm.load(path) if path.exists() else None
+
+
 def decode_utterance(
-    generator: Generator, vectors: np.ndarray, times: np.ndarray, phones: list[str]
+    generator: Generator,
+    vectors: np.ndarray,
+    times: np.ndarray,
+    phones: list[str],
+    hmm: FrameHmm | None = None,
 ) -> Decoded:
     """Decode one utterance.
 
@@ -88,6 +100,8 @@ def decode_utterance(
         Seconds of the original recording.
     phones : list of str
         The V names of the generator's outputs.
+    hmm : FrameHmm or None
+        Reads the outputs with the phone trigram of the text; None: every segment by itself.
 
     Raises
     ------
@@ -116,7 +130,18 @@ def decode_utterance(
     scores = logits[0].numpy()
     if not np.isfinite(scores).all():
         raise FloatingPointError("the generator's scores are not finite")
+    if hmm is not None:
+        scores = _read(hmm, scores)
     return greedy(scores, _output_times(times, generator.stride), phones, logit_mask[0].numpy())
+
+
+def _read(hmm: FrameHmm, scores: np.ndarray) -> np.ndarray:
+    """Return the logarithms of the posteriors under the model, (S', V)."""
+    log_probs = torch.from_numpy(scores).log_softmax(-1).numpy()
+    (posteriors,) = hmm.read([log_probs], threads=1).posteriors
+    # The floor keeps the logarithm finite, and is far below what any phone wins with.
+    floored: np.ndarray = np.log(np.maximum(posteriors, np.finfo(np.float32).tiny))
+    return floored
 
 
 def _output_times(times: np.ndarray, stride: int) -> np.ndarray:

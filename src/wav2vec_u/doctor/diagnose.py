@@ -105,6 +105,8 @@ def _features(run_dir: Path, config: RunConfig) -> list[Finding]:
 
 
 def _segments(run_dir: Path, config: RunConfig) -> list[Finding]:
+    if config.segments.boundaries == "frames":
+        return []  # neither clusters nor boundaries were learned
     store = SegmentStore(run_dir / "segments")
     counts = np.zeros(config.segments.clusters, dtype=np.int64)
     n_segments = n_frames = 0

@@ -69,6 +69,9 @@ class Ceiling:
         Error rate on the labelled utterances that were held out, percent.
     updates : int
     train_utterances : int
+    left_out : int
+        Labelled utterances that could not be learned from: mostly those with more phones than
+        segments, which make the figure pessimistic for a fast voice.
     """
 
     model: nn.Module
@@ -77,6 +80,7 @@ class Ceiling:
     validation_per: float
     updates: int
     train_utterances: int
+    left_out: int
 
     def transcribe(self, vectors: Vectors) -> list[int]:
         """Greedy CTC: arg-max, equal neighbours merged, blank and silence dropped.
@@ -140,6 +144,7 @@ def train_ceiling(
         for index in order
         if _fits(targets[index], utterances.length(int(index)), settings)
     ]
+    left_out = len(order) - len(usable)
     usable = _up_to(usable, utterances, settings.max_train_segments)
     if len(usable) < 10:
         return None
@@ -155,7 +160,7 @@ def train_ceiling(
             model, utterances, targets, train, validation, mean, scale, seed, settings
         )
     model.load_state_dict(best)
-    return Ceiling(model, mean, scale, best_per, updates, len(train))
+    return Ceiling(model, mean, scale, best_per, updates, len(train), left_out)
 
 
 def _fit(
@@ -185,7 +190,7 @@ def _fit(
             updates += 1
             if updates == settings.max_updates:
                 break
-        trial = Ceiling(model, mean, scale, 0.0, updates, len(train))
+        trial = Ceiling(model, mean, scale, 0.0, updates, len(train), 0)
         per = _error_rate(trial, utterances, targets, validation)
         since_best += 1
         if per < best_per:

@@ -16,7 +16,7 @@ from wav2vec_u.corpus.manifest import Recording, read_recordings
 from wav2vec_u.corpus.references import read_references
 from wav2vec_u.corpus.rejections import Rejection, count_by_reason, write_rejections
 from wav2vec_u.decode.hypotheses import Hypothesis, join_recordings, read_hypotheses, recording_of
-from wav2vec_u.decode.stage import GENERATOR_NAME
+from wav2vec_u.decode.stage import GENERATOR_NAME, decode_utterance, load_hmm
 from wav2vec_u.evaluate.ceiling import Vectors, train_ceiling
 from wav2vec_u.evaluate.confusion import confusion_table, count_confusions
 from wav2vec_u.evaluate.error_rate import (
@@ -99,7 +99,11 @@ def run(
     metrics, errors = _score(spoken, heard, config)
     store = SegmentStore(segments)
     inventory = PhoneText(text).phones
+    generator = load_generator(matching / GENERATOR_NAME)
     metrics |= {
+        "per_greedy": _greedy_rate(spoken, _Recordings(store, list(spoken)), generator, inventory)
+        if load_hmm(matching) is not None
+        else metrics["per"],
         "utterances_evaluated": len(spoken),
         "utterances_without_hypothesis": len(missing),
         "reference_phones": pool(list(errors.values())).reference_phones,
@@ -113,10 +117,9 @@ def run(
             if recording.split == TRAIN_SPLIT != config.split and recording.id in transcripts
         ]
         labelled, _ = _pronounce(train, transcripts, pronouncer)
-        generator = load_generator(matching / GENERATOR_NAME)
         metrics |= _ceiling(store, labelled, spoken, inventory, generator, config)
         if "per_ceiling" in metrics:
-            metrics["gap"] = metrics["per_greedy"] - metrics["per_ceiling"]
+            metrics["gap"] = metrics["per"] - metrics["per_ceiling"]
 
     metrics = {key: _rounded(value) for key, value in metrics.items()}
     write_json(work.folder / "metrics.json", metrics)
@@ -166,6 +169,16 @@ class _Recordings:
         """Duration of the speech of one recording."""
         times = [self._store.times(i) for i in self._pieces[index]]
         return float(sum((item[:, 1] - item[:, 0]).sum() for item in times))
+
+    def greedy(self, index: int, generator: Generator, phones: list[str]) -> list[str]:
+        """Phones of one recording by arg-max."""
+        return [
+            span.phone
+            for i in self._pieces[index]
+            for span in decode_utterance(
+                generator, self._store.vectors(i), self._store.times(i), phones
+            ).spans
+        ]
 
     def vectors(self, index: int) -> Vectors:
         """Segment vectors of one recording, (S, P)."""
@@ -226,7 +239,6 @@ def _score(
     )
     metrics = {
         "per": total.rate,
-        "per_greedy": total.rate,
         "per_low": low,
         "per_high": high,
         "per_insertions": percent(total.insertions, total.reference_phones),
@@ -234,6 +246,20 @@ def _score(
         "per_substitutions": percent(total.substitutions, total.reference_phones),
     }
     return metrics, errors
+
+
+def _greedy_rate(
+    spoken: dict[str, list[str]],
+    recordings: _Recordings,
+    generator: Generator,
+    inventory: list[str],
+) -> float:
+    """Error rate of the generator alone, without the language model that reads it."""
+    errors = [
+        count_errors(reference, recordings.greedy(index, generator, inventory))
+        for index, reference in enumerate(spoken.values())
+    ]
+    return pool(errors).rate
 
 
 def _outside(spoken: dict[str, list[str]], inventory: Sequence[str]) -> int:
@@ -280,6 +306,7 @@ def _ceiling(
     return {
         "per_ceiling": pool(errors).rate,
         "ceiling_train_utterances": ceiling.train_utterances,
+        "ceiling_utterances_left_out": ceiling.left_out,
     }
 
 

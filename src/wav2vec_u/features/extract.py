@@ -94,6 +94,13 @@ class Extractor:
             for utterance, item in zip(utterances, loaded, strict=True)
         ]
 
+    def encode_waveforms(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
+        """Encode speech that stands in no recording: (samples,) float32 to (T, D) float32 each.
+
+        All of it is taken for speech of nobody else's.
+        """
+        return [self._normalized(frames, None) for frames in self._encoder.encode(waveforms)]
+
     def _load(self, utterance: Utterance) -> Waveform | Rejected:
         try:
             samples, span_map = load_waveform(utterance, self._silence_mode)

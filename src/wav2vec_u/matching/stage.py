@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +10,35 @@ import torch
 
 from wav2vec_u.config import MatchingConfig
 from wav2vec_u.matching.agreement import CONVERGED_BELOW, disagreements, nearest
+from wav2vec_u.matching.frame_hmm import FrameHmm
 from wav2vec_u.matching.gan import train_gan
 from wav2vec_u.matching.generator import Generator, save_generator
-from wav2vec_u.matching.readings import GENERATOR_NAME, Reading, decipher
+from wav2vec_u.matching.readings import GENERATOR_NAME, Reading, decipher, scored_utterances
+from wav2vec_u.matching.rounds import HMM_NAME, learn_in_rounds, learning_utterances
 from wav2vec_u.matching.selection import Candidate, Score, score, select
+from wav2vec_u.matching.synthetic import Speaker, SyntheticSegments, write_synthetic
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.files import write_json
 from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.text.ngram import NgramModel
 
+SYNTHETIC_NAME = "synthetic"
+WHOLE_NAME = "whole.json"
 TEXT_SENTENCES = 1_000  # of the unpaired text, for a perplexity to compare with
 
 
-def run(work: Work, config: MatchingConfig, segments: Path, text: Path) -> None:
+def run(
+    work: Work,
+    config: MatchingConfig,
+    segments: Path,
+    text: Path,
+    speaker: Speaker | None = None,
+) -> None:
     """Learn several generators without labels and keep the best.
 
-    Writes ``generator.safetensors``, ``selection.json`` (figures of every member) and
-    ``member_NN/``.
+    Writes ``generator.safetensors``, ``selection.json`` (figures of every member),
+    ``member_NN/``, and for method ``synthetic`` ``frame_hmm.safetensors``.
 
     Parameters
     ----------
@@ -35,6 +47,8 @@ def run(work: Work, config: MatchingConfig, segments: Path, text: Path) -> None:
     config : MatchingConfig
     segments, text : Path
         Finished artefacts.
+    speaker : Speaker or None
+        Reads the text aloud for method ``synthetic``; the others need none.
 
     Raises
     ------
@@ -45,6 +59,9 @@ def run(work: Work, config: MatchingConfig, segments: Path, text: Path) -> None:
     lm = phones.language_model()
     if config.method == "gan":
         members = _by_gan(work, config, store, phones, lm, start=None)
+    elif config.method == "synthetic":
+        assert speaker is not None
+        members = _by_synthetic_speech(work, config, store, phones, lm, speaker)
     else:
         readings = decipher(
             work.folder if config.method == "decipherment" else work.folder / "start",
@@ -62,11 +79,15 @@ def run(work: Work, config: MatchingConfig, segments: Path, text: Path) -> None:
             members = _by_gan(work, config, store, phones, lm, start=best.generator.state_dict())
     chosen = _choose(members)
     save_generator(work.folder / GENERATOR_NAME, members[chosen].generator)
+    hmm = members[chosen].hmm
+    if hmm is not None:
+        hmm.save(work.folder / HMM_NAME)
     sample = range(min(len(phones), TEXT_SENTENCES))
     text_ppl = lm.perplexity([phones.sentence(i) for i in sample])
     distances = nearest(disagreements([member.candidate for member in members]))
     rows = [member.row(distance) for member, distance in zip(members, distances, strict=True)]
-    metric = "likelihood_gain" if config.method == "decipherment" else "paper_three_steps"
+    by_gain = config.method in ("decipherment", "synthetic")
+    metric = "likelihood_gain" if by_gain else "paper_three_steps"
     write_json(
         work.folder / "selection.json",
         {
@@ -97,12 +118,14 @@ class _Member:
         candidate: Candidate,
         score: Score,
         gain: float | None,
+        hmm: FrameHmm | None = None,
     ) -> None:
         self.number = number
         self.generator = generator
         self.candidate = candidate
         self.score = score
         self.gain = gain
+        self.hmm = hmm
 
     @classmethod
     def of_reading(cls, reading: Reading, lm: NgramModel, n_phones: int) -> _Member:
@@ -141,6 +164,44 @@ def _by_gan(
         assert result.score is not None  # a language model was given
         members.append(
             _Member(result.member, result.generator, result.candidate, result.score, None)
+        )
+    return members
+
+
+def _by_synthetic_speech(
+    work: Work,
+    config: MatchingConfig,
+    store: SegmentStore,
+    phones: PhoneText,
+    lm: NgramModel,
+    speaker: Speaker,
+) -> list[_Member]:
+    settings, threads = config.synthetic, torch.get_num_threads()
+    folder = work.folder / SYNTHETIC_NAME
+    # The generator's first output is silence, and a pause is an empty phone.
+    outputs = {"": 0} | {phone: i for i, phone in enumerate(phones.phones) if i > 0}
+    whole = folder / WHOLE_NAME
+    if not (work.resumed and whole.exists()):
+        write_synthetic(folder, speaker, outputs, settings.hours, config.seed, threads)
+        write_json(whole, {"hours": settings.hours})
+    utterances = learning_utterances(store, settings.max_hours * 3600, config.seed)
+    found = learn_in_rounds(
+        work.folder,
+        store,
+        SyntheticSegments(folder, store, utterances),
+        phones,
+        config,
+        utterances=utterances,
+        scored=scored_utterances(store, config.seed),
+        resume=work.resumed,
+        threads=threads,
+    )
+    shutil.rmtree(folder)  # the largest part by far, and of no more use
+    members = []
+    for heard in found:
+        figures = score(heard.candidate, lm, len(phones.phones) - 1)
+        members.append(
+            _Member(heard.member, heard.generator, heard.candidate, figures, heard.gain, heard.hmm)
         )
     return members
 

@@ -25,11 +25,11 @@ from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_text
 from wav2vec_u.synthesis.cast import LATIN_VOICES
 from wav2vec_u.synthesis.speech import Script, speak
+from wav2vec_u.text.aloud import can_be_read
 from wav2vec_u.text.source import iter_lines
 
 PHONES_NAME = "phones.txt"  # one a line, its number from 0 being its code; the first is the pause
 _SHARDS = "shards"
-_LETTERS = 20  # of a line that is worth reading
 
 
 def read_scripts(configs: Sequence[ScriptConfig]) -> list[Script]:
@@ -42,7 +42,7 @@ def read_scripts(configs: Sequence[ScriptConfig]) -> list[Script]:
     """
     scripts = []
     for config in configs:
-        lines = tuple(line for _, line in iter_lines(config.file) if _can_be_read(line))
+        lines = tuple(line for _, line in iter_lines(config.file) if can_be_read(line))
         if not lines:
             raise UserError(f"{config.file}: has no line that can be read aloud; give more text")
         voices = [
@@ -148,8 +148,3 @@ def read_phones(folder: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{folder}: holds no readable phones; remove it and run again") from error
     return phones
-
-
-def _can_be_read(line: str) -> bool:
-    marks = any(character.isnumeric() or character in "_[]*" for character in line)
-    return not marks and sum(character.isalpha() for character in line) >= _LETTERS

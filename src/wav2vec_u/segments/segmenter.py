@@ -158,6 +158,22 @@ class Segmenter:
         require_fitted(self, "penalty_")
         return len(self.pca_.components_)
 
+    @property
+    def frame_dim(self) -> int:
+        """Numbers of a frame that `transform` takes."""
+        require_fitted(self, "penalty_")
+        return int(self.kmeans_.centroids_.shape[1])
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What is worth knowing of the learning, by name."""
+        require_fitted(self, "penalty_")
+        return {
+            "penalty": self.penalty_,
+            "kmeans_inertia": self.kmeans_.inertia_ / self.kmeans_.n_frames_,
+            "pca_explained": float(self.pca_.explained_variance_ratio_.sum()),
+        }
+
     def save(self, path: Path) -> None:
         """Write settings and learned state to one safetensors file."""
         require_fitted(self, "penalty_")

@@ -10,7 +10,7 @@ from wav2vec_u.features.store import FrameStore
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.progress import progress
 from wav2vec_u.segments.blocks import is_usable
-from wav2vec_u.segments.segmenter import Segmenter
+from wav2vec_u.segments.load import SEGMENTER_NAME, make_segmenter
 from wav2vec_u.segments.store import SegmentStoreWriter
 
 MIN_SEGMENTS = 3  # reference: utterances under 3 frames teach the generator nothing
@@ -31,7 +31,7 @@ def run(work: Work, config: SegmentsConfig, features: Path) -> None:
         Segments a second of speech.
     penalty, kmeans_inertia, pca_explained
         Cost of a boundary; mean squared distance of a training frame to its centroid; share of
-        the frames' variance that the components keep.
+        the frames' variance that the components keep. Not where frames are the segments.
 
     Parameters
     ----------
@@ -46,8 +46,8 @@ def run(work: Work, config: SegmentsConfig, features: Path) -> None:
         If there is too little to learn from.
     """
     store = FrameStore(features)
-    segmenter = Segmenter(config).fit(store)
-    segmenter.save(work.folder / "segmenter.safetensors")
+    segmenter = make_segmenter(config).fit(store)
+    segmenter.save(work.folder / SEGMENTER_NAME)
 
     rejected: list[Rejection] = []
     n_kept = n_segments = n_frames = n_short = 0
@@ -77,9 +77,7 @@ def run(work: Work, config: SegmentsConfig, features: Path) -> None:
         rejected=count_by_reason(rejected),
         short_utterances=n_short,
         segment_rate_hz=n_segments * store.frame_rate_hz / n_frames,
-        penalty=segmenter.penalty_,
-        kmeans_inertia=segmenter.kmeans_.inertia_ / segmenter.kmeans_.n_frames_,
-        pca_explained=float(segmenter.pca_.explained_variance_ratio_.sum()),
+        **segmenter.figures,
     )
 
 

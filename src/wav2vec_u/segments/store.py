@@ -232,6 +232,10 @@ class SegmentStore:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def length(self, i: int) -> int:
+        """Return the number S of segments of utterance `i`."""
+        return self._lengths[i]
+
     def vectors(self, i: int) -> FloatArray:
         """Return the vectors of utterance `i`, shape (S, P), float32."""
         return self._vectors.read(self._offsets[i], self._lengths[i])

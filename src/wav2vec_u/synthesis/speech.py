@@ -80,9 +80,12 @@ class SyntheticUtterance:
 
     def labels(self, hop: int) -> list[str]:
         """Name the phone in the middle of every whole frame of `hop` samples."""
+        return self.phones_at(np.arange(len(self.samples) // hop) * hop + hop // 2)
+
+    def phones_at(self, samples: npt.NDArray[np.integer]) -> list[str]:
+        """Name the phones at some moments, counted in samples."""
         starts = np.array([start.sample for start in self.phones])
-        middles = np.arange(len(self.samples) // hop) * hop + hop // 2
-        places = np.searchsorted(starts, middles, side="right") - 1
+        places = np.searchsorted(starts, samples, side="right") - 1
         return [self.phones[place].phone for place in places.tolist()]
 
 

@@ -111,6 +111,7 @@ def test_utterances_that_ctc_cannot_align_are_left_out(target_length: int) -> No
     ceiling = train_ceiling(train, train.targets, PHONES, Convolution, 0, settings)
     assert ceiling is not None
     assert ceiling.train_utterances == 14 - 1  # one is held out, one cannot be used
+    assert ceiling.left_out == 1
 
 
 def test_too_little_labelled_speech_gives_no_ceiling() -> None:

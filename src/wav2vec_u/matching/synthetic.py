@@ -1,0 +1,186 @@
+"""Synthetic speech as segments whose phones are known, because a synthesiser has said them.
+
+The unpaired text is read aloud by the espeak-ng voice of its language; its speech goes the way of
+the recordings, through the same encoder and the same segmenter. No recording is transcribed for it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wav2vec_u.config import SAMPLE_RATE, FeaturesConfig
+from wav2vec_u.features.batching import length_batches
+from wav2vec_u.features.encoder import load_encoder
+from wav2vec_u.features.extract import Extractor, SilenceMode
+from wav2vec_u.features.moments import Moments
+from wav2vec_u.matching.batches import SegmentSource
+from wav2vec_u.runtime.seeds import numpy_generator
+from wav2vec_u.segments.blocks import is_usable
+from wav2vec_u.segments.frame_segmenter import FrameSegmenter
+from wav2vec_u.segments.load import load_segmenter
+from wav2vec_u.segments.segmenter import Segmenter, Segments
+from wav2vec_u.segments.store import SegmentStore, SegmentStoreWriter
+from wav2vec_u.synthesis.speech import Script, SyntheticUtterance, speak
+from wav2vec_u.text.aloud import sample_lines
+
+UNKNOWN = -1  # label of a phone that is none of the text's, or too rare to be one
+MOST_LINES = 50_000  # of the text, drawn for the voice to choose from
+SORTED_TOGETHER = 256  # utterances, so that little is padded and few are held
+_SAID = "said"
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """All it takes to make segments of speech that nobody recorded.
+
+    Attributes
+    ----------
+    text : Path
+        What is read aloud.
+    language : str
+        espeak-ng voice.
+    features : FeaturesConfig
+    silence_mode : str
+        `SilenceConfig.mode`.
+    segments : Path
+        Finished segments stage, whose segmenter is used.
+    """
+
+    text: Path
+    language: str
+    features: FeaturesConfig
+    silence_mode: SilenceMode
+    segments: Path
+
+
+def write_synthetic(
+    folder: Path, speaker: Speaker, outputs: dict[str, int], hours: float, seed: int, workers: int
+) -> None:
+    """Let the text be read, and write it down as segments.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets what `SyntheticSegments` reads. What an interrupted call said is not said again.
+    speaker : Speaker
+    outputs : dict of str to int
+        Label of each phone; the empty phone is the pause.
+    hours : float
+    seed : int
+    workers : int
+        Processes that speak.
+
+    Raises
+    ------
+    UserError
+        If nothing in the text can be read aloud, or espeak-ng cannot speak.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = sample_lines(speaker.text, MOST_LINES, numpy_generator(seed, "lines read aloud"))
+    script = Script(tuple(lines), (speaker.language,))
+    encoder = load_encoder(speaker.features)
+    extractor = Extractor(encoder, speaker.features, speaker.silence_mode)
+    segmenter = load_segmenter(speaker.segments)
+    with SegmentStoreWriter(folder, segmenter.dim, encoder.frame_rate_hz) as writer:
+        said = speak(folder / _SAID, [script], hours, seed, workers)
+        for utterance, segments, times in _heard(
+            said, extractor, segmenter, encoder.frame_rate_hz, speaker.features.batch_seconds
+        ):
+            middles = segments.bounds.mean(axis=1) / encoder.frame_rate_hz * SAMPLE_RATE
+            phones = utterance.phones_at(middles.astype(np.int64))
+            labels = np.array([outputs.get(phone, UNKNOWN) for phone in phones], dtype=np.int32)
+            writer.append(
+                utterance.id,
+                Segments(segments.vectors, labels, segments.bounds),
+                times,
+                split="train",
+                speaker=None,
+            )
+    shutil.rmtree(folder / _SAID)
+
+
+def _heard(
+    said: Iterator[SyntheticUtterance],
+    extractor: Extractor,
+    segmenter: Segmenter | FrameSegmenter,
+    frame_rate_hz: float,
+    batch_seconds: float,
+) -> Iterator[tuple[SyntheticUtterance, Segments, NDArray[np.float32]]]:
+    """Encode and cut; utterances too short for a frame are passed over."""
+    for batch in length_batches(said, _seconds, batch_seconds, window=SORTED_TOGETHER):
+        waveforms = [item.samples.astype(np.float32) / np.float32(32_768) for item in batch]
+        encoded = extractor.encode_waveforms(waveforms)
+        for utterance, frames in zip(batch, encoded, strict=True):
+            if is_usable(frames):
+                times = np.arange(len(frames), dtype=np.float32) / np.float32(frame_rate_hz)
+                yield utterance, segmenter.transform(frames), times
+
+
+def _seconds(utterance: SyntheticUtterance) -> float:
+    return len(utterance.samples) / SAMPLE_RATE
+
+
+class SyntheticSegments:
+    """What `write_synthetic` wrote, moved to the mean and variance of real segments.
+
+    A synthetic voice in its clean room differs from a real one in every number of a frame; what is
+    the same for all phones goes away by this.
+
+    Parameters
+    ----------
+    folder : Path
+    real : SegmentSource
+    utterances : sequence of int
+        Of `real`, that are compared with.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged.
+    """
+
+    def __init__(self, folder: Path, real: SegmentSource, utterances: Sequence[int]) -> None:
+        self._store = SegmentStore(folder)
+        mean, deviation = _mean_and_deviation(self._store, range(len(self._store)))
+        real_mean, real_deviation = _mean_and_deviation(real, utterances)
+        self._scale = real_deviation / np.maximum(deviation, 1e-5)
+        self._shift = real_mean - mean * self._scale
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    @property
+    def dim(self) -> int:
+        """Dimension P of the segment vectors."""
+        return self._store.dim
+
+    @property
+    def splits(self) -> list[str]:
+        """All of it may be learned from."""
+        return self._store.splits
+
+    def vectors(self, i: int) -> NDArray[np.float32]:
+        """Return the vectors of utterance `i`, (S, P)."""
+        moved = self._store.vectors(i) * self._scale + self._shift
+        return moved.astype(np.float32)
+
+    def labels(self, i: int) -> NDArray[np.int32]:
+        """Return the output that each segment asks for, (S,), or `UNKNOWN`."""
+        return self._store.codes(i)
+
+
+def _mean_and_deviation(
+    source: SegmentSource, utterances: Sequence[int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    moments = Moments()
+    for i in utterances:
+        moments.add(source.vectors(i))
+    mean = np.asarray(moments.total / moments.count)
+    variance = np.asarray(moments.squares / moments.count) - mean**2
+    return mean, np.sqrt(np.maximum(variance, 0.0))
