@@ -66,7 +66,7 @@ class FeaturesConfig(Settings):
     """Frames from speech."""
 
     encoder: str = Field(
-        "mfcc",
+        "base",
         description="`base` (ships with the package), `mfcc`, the folder of an encoder of our own, "
         "or a Hugging Face name or local checkpoint",
     )
@@ -245,11 +245,11 @@ class PretrainConfig(Settings):
 class SegmentsConfig(Settings):
     """Segments from frames."""
 
-    boundaries: Literal["clusters", "viterbi", "frames"] = Field(
-        "viterbi",
-        description="runs of equal k-means cluster (paper), or a duration-penalised Viterbi path "
-        "over the clusters whose penalty is found so that the rate hits `target_rate_hz`, or none: "
-        "every frame is a segment (wav2vec-U 2.0)",
+    boundaries: Literal["frames", "viterbi", "clusters"] = Field(
+        "frames",
+        description="none: every frame is a segment (wav2vec-U 2.0); or a duration-penalised "
+        "Viterbi path over k-means clusters whose penalty is found so that the rate hits "
+        "`target_rate_hz`; or runs of equal cluster (paper)",
     )
     clusters: PositiveInt = Field(128, description="paper: 128")
     kmeans_iterations: PositiveInt = Field(50, description="reference: faiss niter = 50")
@@ -367,7 +367,7 @@ class SyntheticConfig(Settings):
 
     hours: PositiveFloat = Field(1.5, description="of synthetic speech")
     rounds: Annotated[int, Field(ge=0)] = Field(
-        4, description="of learning from the recordings, each from the labels of the one before"
+        5, description="of learning from the recordings, each from the labels of the one before"
     )
     min_phone_share: Probability = Field(0.002, description="rarer phones are not recognised")
     power: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -377,7 +377,7 @@ class SyntheticConfig(Settings):
         0.6, description="that a segment goes on with the phone of the one before it"
     )
     sure: Probability = Field(
-        0.5, description="posterior above which the best phone becomes a label of the next round"
+        0.9, description="posterior above which the best phone becomes a label of the next round"
     )
     synthetic_share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.5, description="of the synthetic speech, heard beside the recordings in every round"
@@ -395,17 +395,39 @@ class SyntheticConfig(Settings):
 class MatchingConfig(Settings):
     """How the generator learns without labels."""
 
-    method: Literal["decipherment", "gan", "decipherment+gan", "synthetic"] = Field(
-        "decipherment",
-        description="`decipherment+gan` starts the GAN from the decipherment; `synthetic` starts "
-        "from the text read aloud by espeak-ng",
+    method: Literal["synthetic", "decipherment", "gan", "decipherment+gan"] = Field(
+        "synthetic",
+        description="`synthetic` starts from the text read aloud by espeak-ng, `decipherment` from "
+        "cluster codes, which needs no voice of the language; `decipherment+gan` starts the GAN "
+        "from the decipherment",
     )
-    seeds: PositiveInt = Field(3, description="independent restarts; the best is selected")
+    seeds: PositiveInt = Field(2, description="independent restarts; the best is selected")
     seed: int = 0
     device: str = "auto"
     gan: GanConfig = GanConfig()
     decipherment: DeciphermentConfig = DeciphermentConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
+
+
+class WordsConfig(Settings):
+    """Words from the generator's outputs, by a lexicon and a word n-gram model of the text."""
+
+    method: Literal["graph", "none"] = Field(
+        "graph", description="a decoding graph, where the extra `decode` is installed; or no words"
+    )
+    ngram_order: Annotated[int, Field(ge=2, le=4)] = Field(3, description="of the word model")
+    max_words: PositiveInt = Field(
+        1_000_000, description="of the text that the word model is estimated from, at random"
+    )
+    power: Annotated[float, Field(gt=0)] = Field(
+        0.5, description="exponent of the likelihoods against the word model"
+    )
+    silence_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.3, description="of a pause between two words"
+    )
+    beam: PositiveFloat = Field(12.0, description="nats; widened where every path was lost")
+    max_active: PositiveInt = Field(4_000, description="states held at once")
+    seed: int = 0
 
 
 class EvaluateConfig(Settings):
@@ -502,6 +524,7 @@ class RunConfig(Settings):
     segments: SegmentsConfig = SegmentsConfig()
     text: TextConfig = TextConfig()
     matching: MatchingConfig = MatchingConfig()
+    words: WordsConfig = WordsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     probe: ProbeConfig = ProbeConfig()

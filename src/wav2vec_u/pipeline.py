@@ -46,6 +46,7 @@ from wav2vec_u.silence import stage as silence
 from wav2vec_u.text import stage as text
 from wav2vec_u.text.phonemize import load_phonemizer
 from wav2vec_u.text.source import find_files
+from wav2vec_u.words import stage as words
 
 METRICS_FILE = "metrics.json"
 LOCK_FILE = ".lock"
@@ -194,6 +195,24 @@ def _start_decode(work: Work, run: RunInputs) -> None:
     decode.run(work, run.out / "segments", run.out / "text", run.out / "matching")
 
 
+def _start_words(work: Work, run: RunInputs) -> None:
+    words.run(
+        work,
+        run.config.words,
+        run.given_text(),
+        run.language,
+        segments=run.out / "segments",
+        text=run.out / "text",
+        matching=run.out / "matching",
+        stay=run.config.matching.decipherment.stay_probability,
+    )
+
+
+def _read_extra(run: RunInputs) -> dict[str, str]:
+    # Words are decoded as soon as it is installed.
+    return {"extra": str(words.installed())}
+
+
 def _start_evaluate(work: Work, run: RunInputs) -> None:
     evaluate.run(
         work,
@@ -204,6 +223,7 @@ def _start_evaluate(work: Work, run: RunInputs) -> None:
         text=run.out / "text",
         matching=run.out / "matching",
         decode=run.out / "decode",
+        words=run.out / "words",
         text_config=run.config.text,
         language=run.language,
     )
@@ -262,9 +282,16 @@ STAGES = (
         figures="{utterances} utterances, {phones} phones",
     ),
     Stage(
+        "words",
+        _start_words,
+        needs=("segments", "text", "matching"),
+        figures="{utterances} utterances, {words} words",
+        reads=_read_extra,
+    ),
+    Stage(
         "evaluate",
         _start_evaluate,
-        needs=("corpus", "segments", "text", "matching", "decode"),
+        needs=("corpus", "segments", "text", "matching", "decode", "words"),
         figures="PER {per:.1f} % on {utterances_evaluated} recordings",
         reads=_read_references,
     ),
@@ -467,6 +494,13 @@ class Pipeline:
             pick_device(config.features.device)
         if "matching" in names:
             pick_device(config.matching.device)
+            if config.matching.method == "synthetic" and config.text.phonemizer != "espeak":
+                raise UserError(
+                    "matching.method: synthetic speech has espeak-ng's phones, and the text those "
+                    f"of {config.text.phonemizer!r}; set text.phonemizer to espeak, or for a "
+                    "language without a voice matching.method to decipherment, segments.boundaries "
+                    "to viterbi and features.encoder to mfcc (configs/decipherment.yaml)"
+                )
         references = self.inputs.references
         if "evaluate" in names and references is not None and not references.is_file():
             raise UserError(f"{references}: there is no such file of references")

@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from wav2vec_u.config import RunConfig
 from wav2vec_u.corpus.audio import AudioError, probe_audio
-from wav2vec_u.decode.greedy import Decoded
 from wav2vec_u.decode.stage import GENERATOR_NAME, decode_utterance, load_hmm
 from wav2vec_u.decode.transcript import TranscribedUtterance, Transcript
 from wav2vec_u.features.encoder import Encoder, load_encoder
@@ -31,6 +31,8 @@ from wav2vec_u.silence.spans import Span, split_spans
 from wav2vec_u.silence.speech import Utterance
 from wav2vec_u.silence.vad import find_speech, load_vad
 from wav2vec_u.text.corpus import PhoneText
+from wav2vec_u.words.decoder import WordDecoder
+from wav2vec_u.words.stage import installed
 
 RUN_FILE = "run.json"
 _NEEDED_STAGES = ("features", "segments", "text", "matching")
@@ -50,6 +52,8 @@ class Recognizer:
         Names of the generator's outputs; the first is silence.
     hmm : FrameHmm or None
         What reads the generator's outputs, where the run has learned it.
+    words : WordDecoder or None
+        What finds words, where the run decodes them.
 
     Examples
     --------
@@ -66,6 +70,7 @@ class Recognizer:
         generator: Generator,
         phones: list[str],
         hmm: FrameHmm | None = None,
+        words: WordDecoder | None = None,
     ) -> None:
         self.config = config
         self.phones = phones
@@ -73,6 +78,7 @@ class Recognizer:
         self._segmenter = segmenter
         self._generator = generator.eval()
         self._hmm = hmm
+        self._words = words
         self._extractor = Extractor(encoder, config.features, config.silence.mode)
         self._vad = load_vad(config.silence)
 
@@ -108,6 +114,7 @@ class Recognizer:
             generator=load_generator(run_dir / "matching" / GENERATOR_NAME),
             phones=PhoneText(run_dir / "text").phones,
             hmm=load_hmm(run_dir / "matching"),
+            words=_load_words(run_dir, config),
         )
 
     def transcribe(self, path: str | Path) -> Transcript:
@@ -149,23 +156,36 @@ class Recognizer:
             end_s=spans[-1][1],
             spans=tuple(spans),
         )
-        decoded = self._decode(utterance)
-        return TranscribedUtterance(utterance.start_s, utterance.end_s, decoded.spans)
+        segments, times = self._segment(utterance)
+        decoded = decode_utterance(self._generator, segments, times, self.phones, self._hmm)
+        words = None if self._words is None else self._words.decode(segments, times)
+        return TranscribedUtterance(utterance.start_s, utterance.end_s, decoded.spans, words or ())
 
-    def _decode(self, utterance: Utterance) -> Decoded:
+    def _segment(
+        self, utterance: Utterance
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return segment vectors (S, P) and their times (S, 2); S is 0 where nothing was said."""
+        nothing = np.zeros((0, self._segmenter.dim), np.float32), np.zeros((0, 2), np.float32)
         (extracted,) = self._extractor.encode([utterance], self._extractor.load([utterance]))
-        if isinstance(extracted, Rejected):  # too short for a frame, say: nothing was said
-            return Decoded((), 0.0)
+        if isinstance(extracted, Rejected):  # too short for a frame, say
+            return nothing
         # Rounded as the frame store rounds: the segmenter has learned from such frames, and the
         # result is that of the run's own decoding to the last digit.
         frames = extracted.frames.astype(np.float16).astype(np.float32)  # (T, D)
         if not is_usable(frames):
-            return Decoded((), 0.0)
+            return nothing
         segments = self._segmenter.transform(frames)
-        times = bounds_in_seconds(  # (S, 2)
-            segments.bounds, extracted.times, self._encoder.frame_rate_hz
-        )
-        return decode_utterance(self._generator, segments.vectors, times, self.phones, self._hmm)
+        times = bounds_in_seconds(segments.bounds, extracted.times, self._encoder.frame_rate_hz)
+        return segments.vectors, times
+
+
+def _load_words(run_dir: Path, config: RunConfig) -> WordDecoder | None:
+    """Load the word decoder; None where the run decodes no words, or they cannot be decoded here."""
+    folder = run_dir / "words"
+    record = read_record(folder)
+    if record is None or "vocabulary" not in record.counts or not installed():
+        return None
+    return WordDecoder.load(folder, run_dir / "matching", run_dir / "text", config.words)
 
 
 def read_run_config(run_dir: Path) -> RunConfig:

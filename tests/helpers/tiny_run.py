@@ -21,7 +21,12 @@ def tiny_config(**overrides: Any) -> RunConfig:
         "threads": 1,
         "silence": {"method": "none"},
         "features": TINY_FEATURES,
-        "segments": {"clusters": 12, "kmeans_iterations": 5, "kmeans_restarts": 1},
+        "segments": {
+            "boundaries": "viterbi",
+            "clusters": 12,
+            "kmeans_iterations": 5,
+            "kmeans_restarts": 1,
+        },
         "text": {"phonemizer": "graphemes", "min_word_count": 1},
         "matching": TINY_MATCHING,
         "evaluate": {"bootstrap_samples": 20, "ceiling": False},
@@ -31,6 +36,7 @@ def tiny_config(**overrides: Any) -> RunConfig:
 
 TINY_FEATURES: dict[str, Any] = {"encoder": "mfcc", "batch_seconds": 4.0}
 TINY_MATCHING: dict[str, Any] = {
+    "method": "decipherment",
     "seeds": 2,
     "decipherment": {
         "codes": 16,

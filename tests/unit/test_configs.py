@@ -14,7 +14,13 @@ from wav2vec_u.config import RunConfig, load_config
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-SMALL = ("demo", "kathleen", "kerstin", "low_resource")  # hold only what differs from the defaults
+SMALL = (
+    "decipherment",
+    "demo",
+    "kathleen",
+    "kerstin",
+    "low_resource",
+)  # hold only what differs from the defaults
 PUBLISHED = ("timit", "librispeech")
 PRETRAINING = "pretrain_wav2vec2"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -58,12 +64,9 @@ def test_small_files_repeat_no_default(name: str) -> None:
 
 def test_the_demo_runs_with_its_file() -> None:
     from wav2vec_u.demo.recordings import RecordingsConfig
-    from wav2vec_u.demo.run import DEMO_SEEDS
+    from wav2vec_u.demo.run import DEMO_SETTINGS
 
-    used = load_config(
-        language=RecordingsConfig().voice,
-        matching={"seeds": DEMO_SEEDS},
-    )
+    used = load_config(None, **DEMO_SETTINGS, language=RecordingsConfig().voice)
     assert load_config(path_of("demo")) == used
 
 

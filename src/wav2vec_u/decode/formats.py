@@ -10,8 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 
-from wav2vec_u.decode.greedy import PhoneSpan
-from wav2vec_u.decode.transcript import Transcript
+from wav2vec_u.decode.transcript import TranscribedUtterance, Transcript
 from wav2vec_u.runtime.errors import UserError
 
 
@@ -31,8 +30,11 @@ def format_transcript(transcript: Transcript, name: str) -> str:
 
 
 def to_text(transcript: Transcript) -> str:
-    """One utterance a line, phones separated by spaces; utterances without phones are left out."""
-    lines = [_phone_line(utterance.phones) for utterance in transcript.utterances]
+    """One utterance a line: its words, or its phones where the run decodes no words.
+
+    They are separated by spaces. Utterances without any are left out.
+    """
+    lines = [_line(utterance) for utterance in transcript.utterances]
     return "".join(line + "\n" for line in lines if line)
 
 
@@ -42,13 +44,13 @@ def to_json(transcript: Transcript) -> str:
     value["seconds"] = round(value["seconds"], 3)
     for utterance in value["utterances"]:
         _round_times(utterance)
-        for span in utterance["phones"]:
+        for span in [*utterance["phones"], *utterance["words"]]:
             _round_times(span)
     return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
 
 
 def to_srt(transcript: Transcript) -> str:
-    """SubRip: a numbered cue for each utterance that has phones."""
+    """SubRip: a numbered cue for each utterance in which something was heard."""
     cues = [
         f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{line}\n"
         for number, (start, end, line) in enumerate(_cues(transcript), start=1)
@@ -57,7 +59,7 @@ def to_srt(transcript: Transcript) -> str:
 
 
 def to_vtt(transcript: Transcript) -> str:
-    """WebVTT: a cue for each utterance that has phones; ``& < >`` are escaped as it asks."""
+    """WebVTT: a cue for each utterance with words or phones; ``& < >`` are escaped as it asks."""
     cues = [
         f"{_clock(start, '.')} --> {_clock(end, '.')}\n{_escape_vtt(line)}\n"
         for start, end, line in _cues(transcript)
@@ -66,19 +68,21 @@ def to_vtt(transcript: Transcript) -> str:
 
 
 def to_textgrid(transcript: Transcript) -> str:
-    """Praat TextGrid with the interval tiers ``utterances`` and ``phones``.
+    """Praat TextGrid with the interval tiers ``utterances`` and ``phones``, and ``words`` if any.
 
     Praat wants the intervals of a tier to cover all of its time without overlaps: gaps are filled
     with empty intervals, and an interval that begins before its neighbour ended begins there.
     """
     utterances = [
-        (utterance.start_s, utterance.end_s, _phone_line(utterance.phones))
+        (utterance.start_s, utterance.end_s, _line(utterance))
         for utterance in transcript.utterances
     ]
     phones = [(span.start_s, span.end_s, span.phone) for span in transcript.phones]
-    end = max(
-        [transcript.seconds, *(item[1] for item in utterances), *(item[1] for item in phones)]
-    )
+    words = [(span.start_s, span.end_s, span.word) for span in transcript.words]
+    tiers = [("utterances", utterances), ("phones", phones)]
+    if words:
+        tiers.insert(1, ("words", words))
+    end = max([transcript.seconds, *(item[1] for _, items in tiers for item in items)])
     lines = [
         'File type = "ooTextFile"',
         'Object class = "TextGrid"',
@@ -86,10 +90,10 @@ def to_textgrid(transcript: Transcript) -> str:
         "xmin = 0",
         f"xmax = {_number(end)}",
         "tiers? <exists>",
-        "size = 2",
+        f"size = {len(tiers)}",
         "item []:",
     ]
-    for index, (name, items) in enumerate((("utterances", utterances), ("phones", phones)), 1):
+    for index, (name, items) in enumerate(tiers, 1):
         lines += _tier(index, name, items, end)
     return "\n".join(lines) + "\n"
 
@@ -103,15 +107,17 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
 }
 
 
-def _phone_line(phones: tuple[PhoneSpan, ...]) -> str:
-    return " ".join(span.phone for span in phones)
+def _line(utterance: TranscribedUtterance) -> str:
+    if utterance.words:
+        return " ".join(span.word for span in utterance.words)
+    return " ".join(span.phone for span in utterance.phones)
 
 
 def _cues(transcript: Transcript) -> list[tuple[float, float, str]]:
     return [
-        (utterance.start_s, utterance.end_s, _phone_line(utterance.phones))
+        (utterance.start_s, utterance.end_s, _line(utterance))
         for utterance in transcript.utterances
-        if utterance.phones
+        if utterance.phones or utterance.words
     ]
 
 

@@ -132,7 +132,7 @@ def decode_utterance(
         raise FloatingPointError("the generator's scores are not finite")
     if hmm is not None:
         scores = _read(hmm, scores)
-    return greedy(scores, _output_times(times, generator.stride), phones, logit_mask[0].numpy())
+    return greedy(scores, output_times(times, generator.stride), phones, logit_mask[0].numpy())
 
 
 def _read(hmm: FrameHmm, scores: np.ndarray) -> np.ndarray:
@@ -144,7 +144,7 @@ def _read(hmm: FrameHmm, scores: np.ndarray) -> np.ndarray:
     return floored
 
 
-def _output_times(times: np.ndarray, stride: int) -> np.ndarray:
+def output_times(times: np.ndarray, stride: int) -> np.ndarray:
     """Times of the generator's outputs: each stands for the `stride` segments from its own on."""
     last = np.minimum(np.arange(0, len(times), stride) + stride, len(times)) - 1
     return np.stack([times[::stride, 0], times[last, 1]], axis=1)

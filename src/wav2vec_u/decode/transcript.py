@@ -8,17 +8,30 @@ from wav2vec_u.decode.greedy import PhoneSpan
 
 
 @dataclass(frozen=True)
+class WordSpan:
+    """One recognised word and its place in the original recording, in seconds."""
+
+    word: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
 class TranscribedUtterance:
-    """One stretch of speech and its phones, seconds of the original recording."""
+    """One stretch of speech, its phones and its words, seconds of the original recording.
+
+    There are no words where the run decodes none.
+    """
 
     start_s: float
     end_s: float
     phones: tuple[PhoneSpan, ...]
+    words: tuple[WordSpan, ...] = ()
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """The phones of one audio file.
+    """The phones and words of one audio file.
 
     Attributes
     ----------
@@ -38,3 +51,8 @@ class Transcript:
     def phones(self) -> list[PhoneSpan]:
         """All phones of the file in time order."""
         return [span for utterance in self.utterances for span in utterance.phones]
+
+    @property
+    def words(self) -> list[WordSpan]:
+        """All words of the file in time order."""
+        return [span for utterance in self.utterances for span in utterance.words]

@@ -34,6 +34,8 @@ from wav2vec_u.runtime.files import write_json, write_jsonl
 from wav2vec_u.runtime.seeds import numpy_generator
 from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.text.corpus import PhoneText
+from wav2vec_u.text.normalize import Normalizer
+from wav2vec_u.words.hypotheses import read_word_hypotheses
 
 TRAIN_SPLIT = "train"  # what the ceiling learns from
 
@@ -48,6 +50,7 @@ def run(
     text: Path,
     matching: Path,
     decode: Path,
+    words: Path,
     text_config: TextConfig,
     language: str,
 ) -> None:
@@ -64,7 +67,7 @@ def run(
     config : EvaluateConfig
     references : Path
         Manifest with transcripts.
-    corpus, segments, text, matching, decode : Path
+    corpus, segments, text, matching, decode, words : Path
         Finished artefacts.
     text_config : TextConfig
         How the text was turned into phones; the transcripts are turned so too.
@@ -97,6 +100,7 @@ def run(
 
     heard = {name: _phones_of(hypotheses.get(name)) for name in spoken}
     metrics, errors = _score(spoken, heard, config)
+    metrics |= _word_rates(words, {name: transcripts[name] for name in spoken}, language, config)
     store = SegmentStore(segments)
     inventory = PhoneText(text).phones
     generator = load_generator(matching / GENERATOR_NAME)
@@ -246,6 +250,30 @@ def _score(
         "per_substitutions": percent(total.substitutions, total.reference_phones),
     }
     return metrics, errors
+
+
+def _word_rates(
+    folder: Path, transcripts: dict[str, str], language: str, config: EvaluateConfig
+) -> dict[str, float]:
+    """Word error rate and its interval; nothing where no words were decoded."""
+    heard: dict[str, list[str]] = {name: [] for name in transcripts}
+    decoded = False
+    for hypothesis in read_word_hypotheses(folder):
+        decoded = True
+        # A recording that was not cut has the id of its one utterance, whatever it looks like.
+        name = hypothesis.id if hypothesis.id in heard else hypothesis.recording
+        if name in heard:
+            heard[name] += [span.word for span in hypothesis.spans]
+    if not decoded:
+        return {}
+    normalize = Normalizer(language)
+    errors = [
+        count_errors(normalize(transcript).split(), heard[name])
+        for name, transcript in transcripts.items()
+    ]
+    rng = numpy_generator(config.seed, "evaluate", "bootstrap of words")
+    low, high = bootstrap_interval(errors, config.bootstrap_samples, rng)
+    return {"wer": pool(errors).rate, "wer_low": low, "wer_high": high}
 
 
 def _greedy_rate(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,12 @@ from wav2vec_u.config import SAMPLE_RATE, FeaturesConfig
 from wav2vec_u.features.batching import length_batches
 from wav2vec_u.features.encoder import load_encoder
 from wav2vec_u.features.extract import Extractor, SilenceMode
-from wav2vec_u.features.moments import Moments
 from wav2vec_u.matching.batches import SegmentSource
 from wav2vec_u.runtime.seeds import numpy_generator
 from wav2vec_u.segments.blocks import is_usable
 from wav2vec_u.segments.frame_segmenter import FrameSegmenter
 from wav2vec_u.segments.load import load_segmenter
+from wav2vec_u.segments.pca import Moments
 from wav2vec_u.segments.segmenter import Segmenter, Segments
 from wav2vec_u.segments.store import SegmentStore, SegmentStoreWriter
 from wav2vec_u.synthesis.speech import Script, SyntheticUtterance, speak
@@ -32,6 +33,7 @@ from wav2vec_u.text.aloud import sample_lines
 UNKNOWN = -1  # label of a phone that is none of the text's, or too rare to be one
 MOST_LINES = 50_000  # of the text, drawn for the voice to choose from
 SORTED_TOGETHER = 256  # utterances, so that little is padded and few are held
+RIDGE = 1e-3  # of the mean variance
 _SAID = "said"
 
 
@@ -127,10 +129,11 @@ def _seconds(utterance: SyntheticUtterance) -> float:
 
 
 class SyntheticSegments:
-    """What `write_synthetic` wrote, moved to the mean and variance of real segments.
+    """What `write_synthetic` wrote, moved to the mean and covariance of real segments.
 
     A synthetic voice in its clean room differs from a real one in every number of a frame; what is
-    the same for all phones goes away by this.
+    the same for all phones goes away by whitening the one and colouring it as the other (CORAL, Sun
+    et al. 2016, *Return of frustratingly easy domain adaptation*).
 
     Parameters
     ----------
@@ -147,10 +150,13 @@ class SyntheticSegments:
 
     def __init__(self, folder: Path, real: SegmentSource, utterances: Sequence[int]) -> None:
         self._store = SegmentStore(folder)
-        mean, deviation = _mean_and_deviation(self._store, range(len(self._store)))
-        real_mean, real_deviation = _mean_and_deviation(real, utterances)
-        self._scale = real_deviation / np.maximum(deviation, 1e-5)
-        self._shift = real_mean - mean * self._scale
+        own, other = _moments(self._store, range(len(self._store))), _moments(real, utterances)
+        covariance, wanted = own.scatter / own.count, other.scatter / other.count
+        # Directions that hardly vary would otherwise be blown up.
+        ridge = RIDGE * np.trace(wanted) / self.dim * np.eye(self.dim)
+        whiten, colour = _power(covariance + ridge, -0.5), _power(wanted + ridge, 0.5)
+        self._matrix = (whiten @ colour).astype(np.float32)
+        self._shift = (other.mean - own.mean @ self._matrix).astype(np.float32)
 
     def __len__(self) -> int:
         return len(self._store)
@@ -167,20 +173,21 @@ class SyntheticSegments:
 
     def vectors(self, i: int) -> NDArray[np.float32]:
         """Return the vectors of utterance `i`, (S, P)."""
-        moved = self._store.vectors(i) * self._scale + self._shift
-        return moved.astype(np.float32)
+        moved: NDArray[np.float32] = self._store.vectors(i) @ self._matrix + self._shift
+        return moved
 
     def labels(self, i: int) -> NDArray[np.int32]:
         """Return the output that each segment asks for, (S,), or `UNKNOWN`."""
         return self._store.codes(i)
 
 
-def _mean_and_deviation(
-    source: SegmentSource, utterances: Sequence[int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    moments = Moments()
-    for i in utterances:
-        moments.add(source.vectors(i))
-    mean = np.asarray(moments.total / moments.count)
-    variance = np.asarray(moments.squares / moments.count) - mean**2
-    return mean, np.sqrt(np.maximum(variance, 0.0))
+def _moments(source: SegmentSource, utterances: Sequence[int]) -> Moments:
+    blocks = (source.vectors(i) for i in utterances)
+    return reduce(Moments.merge, (Moments.of(block) for block in blocks if len(block)))
+
+
+def _power(matrix: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:
+    """Raise a symmetric matrix without negative eigenvalues to a power."""
+    values, vectors = np.linalg.eigh(matrix)
+    raised: NDArray[np.float64] = (vectors * np.maximum(values, 1e-8) ** exponent) @ vectors.T
+    return raised

@@ -16,7 +16,17 @@ from wav2vec_u.report.markup import Content, Markup, element, join, table
 from wav2vec_u.runtime.artifact import StageRecord, read_record
 from wav2vec_u.runtime.files import read_jsonl
 
-STAGES = ("corpus", "silence", "features", "segments", "text", "matching", "decode", "evaluate")
+STAGES = (
+    "corpus",
+    "silence",
+    "features",
+    "segments",
+    "text",
+    "matching",
+    "decode",
+    "words",
+    "evaluate",
+)
 _STEP_NAMES = ("update", "step", "proposal", "proposals", "iteration", "epoch")
 _MAX_CHARTS = 12
 _MAX_CONFUSED = 40  # phones on a side of the confusion picture
@@ -33,6 +43,7 @@ def results(run_dir: Path) -> Markup:
     metrics = _metrics(run_dir)
     cards = []
     for key, name in (
+        ("wer", "word error rate"),
         ("per", "phone error rate"),
         ("per_ceiling", "labelled ceiling"),
         ("gap", "gap to the ceiling"),

@@ -1,0 +1,191 @@
+"""The decoding graph H∘L∘G: from frames to words in one transducer.
+
+G is the word n-gram model, L the lexicon with an optional silence between words, H the frames: a
+phone lasts one frame or more. Mohri, Pereira and Riley (2008), *Speech recognition with weighted
+finite-state transducers*; the ways of Kaldi, without Kaldi's installation.
+
+Labels on the input side: outputs of the generator, counted from 1, for the first frame of a phone;
+the same plus V for its further frames. So the best path tells where each phone begins, even between
+equal neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.files import write_json, write_text
+from wav2vec_u.text.lexicon import Lexicon
+
+FST_NAME = "graph.fst"
+WORDS_NAME = "words.txt"
+PHONES_NAME = "outputs.json"
+_SYMBOLS_NAME = "symbols.txt"
+_EPSILON = "<eps>"
+_BACKOFF = "#0"
+_OTHERS = ("<s>", "</s>", "<unk>")
+_SILENCE = 1  # label of the generator's first output
+
+
+@dataclass(frozen=True)
+class GraphShape:
+    """How phones and pauses are expected to last.
+
+    Attributes
+    ----------
+    stay : float
+        Probability that a phone goes on for another frame.
+    silence : float
+        Probability of a silence between two words, and at either end.
+    """
+
+    stay: float
+    silence: float
+
+
+def build_graph(
+    folder: Path, arpa: Path, order: int, lexicon: Lexicon, phones: list[str], shape: GraphShape
+) -> dict[str, int]:
+    """Compose the graph and write it as ``graph.fst`` with ``words.txt``.
+
+    Parameters
+    ----------
+    folder : Path
+        Existing folder.
+    arpa : Path
+        Word n-gram model over words of the lexicon.
+    order : int
+        Of the model.
+    lexicon : Lexicon
+    phones : list of str
+        The V outputs of the generator; the first is silence. Words with another phone are left out.
+    shape : GraphShape
+
+    Returns
+    -------
+    dict
+        ``words``, ``words_left_out``, ``states``.
+
+    Raises
+    ------
+    UserError
+        If the extra ``decode`` is not installed, or no word can be said with these phones.
+    """
+    kaldifst, kaldilm = _import_fst()
+    labels = {phone: label for label, phone in enumerate(phones, start=1)}
+    spoken = {
+        word: [labels[phone] for phone in lexicon[word]]
+        for word in lexicon
+        if all(phone in labels for phone in lexicon[word])
+    }
+    if not spoken:
+        raise UserError("words: no word of the lexicon consists of the phones that are recognised")
+    symbols = [_EPSILON, *lexicon, _BACKOFF, *_OTHERS]
+    numbers = {symbol: number for number, symbol in enumerate(symbols)}
+    table = folder / _SYMBOLS_NAME
+    write_text(table, "".join(f"{symbol} {number}\n" for number, symbol in enumerate(symbols)))
+    grammar = kaldifst.compile(
+        kaldilm.arpa2fst(
+            input_arpa=str(arpa),
+            disambig_symbol=_BACKOFF,
+            read_symbol_table=str(table),
+            max_order=order,
+        )
+    )
+    table.unlink()
+    first_mark = len(phones) + 1  # labels that tell apart what sounds alike, removed by H
+    arcs, last_mark = _lexicon_arcs(spoken, numbers, first_mark, shape.silence)
+    words = kaldifst.compile("\n".join(arcs))
+    kaldifst.add_self_loops(words, [first_mark], [numbers[_BACKOFF]])
+    kaldifst.arcsort(words, "olabel")
+    kaldifst.arcsort(grammar, "ilabel")
+    language = kaldifst.compose(words, grammar)
+    kaldifst.determinize_star(language)
+    kaldifst.minimize_encoded(language)
+    frames = kaldifst.compile(
+        "\n".join(_frame_arcs(len(phones), range(first_mark, last_mark + 1), shape.stay))
+    )
+    kaldifst.arcsort(frames, "olabel")
+    kaldifst.arcsort(language, "ilabel")
+    graph = kaldifst.compose(frames, language)
+    kaldifst.connect(graph)
+    path = folder / FST_NAME
+    if not graph.write(str(path)):
+        raise OSError(f"{path}: the decoding graph cannot be written")
+    write_text(folder / WORDS_NAME, "".join(f"{word}\n" for word in lexicon))
+    write_json(folder / PHONES_NAME, phones)
+    return {
+        "words": len(spoken),
+        "words_left_out": len(lexicon) - len(spoken),
+        "states": graph.num_states,
+    }
+
+
+def _lexicon_arcs(
+    spoken: dict[str, list[int]], numbers: dict[str, int], first_mark: int, silence: float
+) -> tuple[list[str], int]:
+    """Return the arcs of L as text, and the last label that marks what sounds alike."""
+    pause, no_pause = -math.log(silence), -math.log(1 - silence)
+    start, loop, paused, marked = 0, 1, 2, 3
+    arcs = [
+        _arc(start, loop, 0, 0, no_pause),
+        _arc(start, loop, _SILENCE, 0, pause),
+    ]
+    times = Counter(tuple(labels) for labels in spoken.values())
+    beginnings = {labels[:end] for labels in times for end in range(1, len(labels))}
+    used: Counter[tuple[int, ...]] = Counter()
+    state = marked + 1
+    for word, labels in spoken.items():
+        key = tuple(labels)
+        path = list(labels)
+        if times[key] > 1 or key in beginnings:
+            used[key] += 1
+            path.append(first_mark + used[key])
+        here = loop
+        for place, label in enumerate(path):
+            output = numbers[word] if place == 0 else 0
+            if place < len(path) - 1:
+                arcs.append(_arc(here, state, label, output))
+                here = state
+                state += 1
+            else:
+                arcs.append(_arc(here, loop, label, output, no_pause))
+                arcs.append(_arc(here, paused, label, output, pause))
+    last_mark = first_mark + max(used.values(), default=0) + 1
+    arcs.append(_arc(paused, marked, _SILENCE, 0))
+    arcs.append(_arc(marked, loop, last_mark, 0))
+    arcs.append(str(loop))
+    return arcs, last_mark
+
+
+def _frame_arcs(n_phones: int, marks: range, stay: float) -> Iterator[str]:
+    """Yield the arcs of H as text: state 0 lies between phones, state i in phone i."""
+    again, on = -math.log(stay), -math.log(1 - stay)
+    for label in range(1, n_phones + 1):
+        yield _arc(0, label, label, label)
+        yield _arc(label, label, label + n_phones, 0, again)
+        yield _arc(label, 0, 0, 0, on)
+    for mark in marks:
+        yield _arc(0, 0, 0, mark)
+    yield "0"
+
+
+def _arc(source: int, target: int, label: int, output: int, cost: float = 0.0) -> str:
+    return f"{source} {target} {label} {output} {cost:.6f}"
+
+
+def _import_fst() -> tuple[Any, Any]:
+    try:
+        import kaldifst
+        import kaldilm
+    except ImportError as error:
+        raise UserError(
+            "words: decoding words needs kaldifst, kaldilm and kaldi-decoder; "
+            "run: pip install 'wav2vec-u[decode]'"
+        ) from error
+    return kaldifst, kaldilm

@@ -1,0 +1,63 @@
+"""Words that were heard, as lines of ``hypotheses.jsonl``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from wav2vec_u.decode.transcript import WordSpan
+from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.files import read_jsonl
+
+FILE_NAME = "hypotheses.jsonl"
+
+
+@dataclass(frozen=True)
+class WordHypothesis:
+    """The words of one utterance.
+
+    Attributes
+    ----------
+    id, recording, split : str
+        The utterance, the recording it is a piece of, and its split.
+    spans : tuple of WordSpan
+        In time order.
+    """
+
+    id: str
+    recording: str
+    split: str
+    spans: tuple[WordSpan, ...]
+
+    def as_row(self) -> dict[str, object]:
+        """One line of ``hypotheses.jsonl``; times are rounded to the millisecond."""
+        return {
+            "id": self.id,
+            "recording": self.recording,
+            "split": self.split,
+            "words": [span.word for span in self.spans],
+            "start_s": [round(span.start_s, 3) for span in self.spans],
+            "end_s": [round(span.end_s, 3) for span in self.spans],
+        }
+
+
+def read_word_hypotheses(folder: Path) -> Iterator[WordHypothesis]:
+    """Read the hypotheses of a finished words stage, in the order of time; none if it made none.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return
+    try:
+        for row in read_jsonl(path):
+            spans = zip(row["words"], row["start_s"], row["end_s"], strict=True)
+            yield WordHypothesis(
+                row["id"], row["recording"], row["split"], tuple(WordSpan(*span) for span in spans)
+            )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: holds no readable words; run the words stage again") from error
