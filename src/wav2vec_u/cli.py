@@ -143,7 +143,8 @@ for _name, _until, _description in (
     ("segments", "segments", "Cut frames into segments, and the stages before."),
     ("text", "text", "Turn text into phones."),
     ("match", "matching", "Learn the generator without labels, and the stages before."),
-    ("decode", "decode", "Decode all recordings, and the stages before."),
+    ("decode", "decode", "Decode the phones of all recordings, and the stages before."),
+    ("words", "words", "Decode the words of all recordings, and the stages before."),
 ):
     _add_run_command(_name, _until, _description)
 
@@ -413,6 +414,8 @@ def _show_result(metrics: dict[str, Any], out: Path) -> None:
         if metrics.get("per_ceiling") is not None:
             line += f" (labelled ceiling {metrics['per_ceiling']:.1f} %)"
         typer.echo(line)
+    if metrics.get("wer") is not None:
+        typer.echo(f"word error rate {metrics['wer']:.1f} %")
     typer.echo(f"report: {out / 'report.html'}")
 
 

@@ -180,7 +180,7 @@ class Recognizer:
 
 
 def _load_words(run_dir: Path, config: RunConfig) -> WordDecoder | None:
-    """Load the word decoder; None where the run decodes no words, or they cannot be decoded here."""
+    """Load the word decoder; None where the run decodes no words, or the extra is missing here."""
     folder = run_dir / "words"
     record = read_record(folder)
     if record is None or "vocabulary" not in record.counts or not installed():

@@ -54,10 +54,10 @@ def test_a_run_goes_on_and_takes_settings(run_dir: Path, options: list[str]) -> 
     common = [*options, "--lang", "en", "--out", str(run_dir), "--force", "--seeds", "1"]
     result = invoke("run", *common)
     assert result.exit_code == 0
-    assert result.stdout.count("up to date") == 8
+    assert result.stdout.count("up to date") == 9
     result = invoke("run", *common, "--set", "evaluate.bootstrap_samples=7")
     assert result.exit_code == 0
-    assert result.stdout.count("up to date") == 7
+    assert result.stdout.count("up to date") == 8
     record = json.loads((run_dir / "run.json").read_text())
     assert record["config"]["evaluate"]["bootstrap_samples"] == 7
     assert record["config"]["matching"]["seeds"] == 1
@@ -76,7 +76,7 @@ def test_verbs_of_stages(tmp_path: Path, options: list[str], verb: str, made: li
 
 
 def test_match_and_decode_run_up_to_their_stage(run_dir: Path, options: list[str]) -> None:
-    for verb, count in (("match", 6), ("decode", 7)):
+    for verb, count in (("match", 6), ("decode", 7), ("words", 7)):
         result = invoke(verb, *options, "--lang", "en", "--out", run_dir, "--seeds", "1")
         assert result.exit_code == 0, result.output
         assert result.stdout.count("up to date") == count

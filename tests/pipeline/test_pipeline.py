@@ -131,9 +131,10 @@ def test_a_second_run_repeats_nothing(again: Workshop, finished: Workshop) -> No
     ("change", "repeated"),
     [
         ({"evaluate": {"seed": 3}}, ["evaluate"]),
-        ({"matching": {"seed": 3}}, ["matching", "decode", "evaluate"]),
-        ({"text": {"ngram_order": 3}}, ["text", "matching", "decode", "evaluate"]),
-        ({"segments": {"clusters": 9}}, ["segments", "matching", "decode", "evaluate"]),
+        ({"matching": {"seed": 3}}, ["matching", "decode", "words", "evaluate"]),
+        ({"words": {"beam": 9.0}}, ["words", "evaluate"]),
+        ({"text": {"ngram_order": 3}}, ["text", "matching", "decode", "words", "evaluate"]),
+        ({"segments": {"clusters": 9}}, ["segments", "matching", "decode", "words", "evaluate"]),
         ({"silence": {"merge_gap_seconds": 0.2}}, [name for name in NAMES[1:] if name != "text"]),
         ({"features": {"device": "cpu"}, "matching": {"device": "cpu"}, "threads": 2}, []),
     ],
@@ -161,7 +162,7 @@ def add_line(path: Path) -> None:
     ("act", "repeated"),
     [
         (lambda shop: touch(shop.text), set()),
-        (lambda shop: add_line(shop.text), {"text", "matching", "decode", "evaluate"}),
+        (lambda shop: add_line(shop.text), {"text", "matching", "decode", "words", "evaluate"}),
         (lambda shop: touch(shop.manifest.parent / "r03.wav"), set(NAMES) - {"text"}),
         (lambda shop: (shop.manifest.parent / "r03.wav").unlink(), set(NAMES) - {"text"}),
     ],
@@ -211,7 +212,7 @@ def test_stages_can_be_run_one_by_one(fresh: Workshop, finished: Workshop, tmp_p
             only="decode"
         )
     assert fresh.run(until="decode") == {"matching", "decode"}
-    assert fresh.run() == {"evaluate"}
+    assert fresh.run() == {"words", "evaluate"}
     assert content(fresh.out) == content(finished.out)
 
 
@@ -220,7 +221,7 @@ def test_the_doctor_stops_before_training(again: Workshop) -> None:
     with pytest.raises(UserError, match=r"stopped before training.*audio amount.*--force"):
         again.run(force=False)
     assert not (again.out / "matching").exists()
-    assert again.run(force=True) == {"matching", "decode", "evaluate"}
+    assert again.run(force=True) == {"matching", "decode", "words", "evaluate"}
     assert again.run(force=False) == set(), "what is trained needs no doctor"
 
 

@@ -12,8 +12,11 @@ equal neighbours.
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,14 +92,14 @@ def build_graph(
     numbers = {symbol: number for number, symbol in enumerate(symbols)}
     table = folder / _SYMBOLS_NAME
     write_text(table, "".join(f"{symbol} {number}\n" for number, symbol in enumerate(symbols)))
-    grammar = kaldifst.compile(
-        kaldilm.arpa2fst(
+    with _quiet():
+        written = kaldilm.arpa2fst(
             input_arpa=str(arpa),
             disambig_symbol=_BACKOFF,
             read_symbol_table=str(table),
             max_order=order,
         )
-    )
+    grammar = kaldifst.compile(written)
     table.unlink()
     first_mark = len(phones) + 1  # labels that tell apart what sounds alike, removed by H
     arcs, last_mark = _lexicon_arcs(spoken, numbers, first_mark, shape.silence)
@@ -177,6 +180,21 @@ def _frame_arcs(n_phones: int, marks: range, stay: float) -> Iterator[str]:
 
 def _arc(source: int, target: int, label: int, output: int, cost: float = 0.0) -> str:
     return f"{source} {target} {label} {output} {cost:.6f}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what a C++ library says to stderr from the user."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _import_fst() -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from wav2vec_u.decode.formats import FORMATS, format_transcript
 from wav2vec_u.decode.greedy import PhoneSpan
-from wav2vec_u.decode.transcript import TranscribedUtterance, Transcript
+from wav2vec_u.decode.transcript import TranscribedUtterance, Transcript, WordSpan
 from wav2vec_u.runtime.errors import UserError
 
 phone_names = st.text(
@@ -139,6 +139,24 @@ def test_overlapping_spans_make_a_valid_tier() -> None:
     transcript = Transcript("x", 1.0, (TranscribedUtterance(0.0, 1.5, spans),))
     phones = read_textgrid(format_transcript(transcript, "textgrid"))["phones"]
     assert phones == [(0.0, 1.0, "a"), (1.0, 1.5, "b")]
+
+
+def test_words_stand_in_the_place_of_phones_where_there_are_any() -> None:
+    phones = (PhoneSpan("h", 0.5, 0.6), PhoneSpan("i", 0.6, 0.8), PhoneSpan("x", 1.0, 1.2))
+    words = (WordSpan("hi", 0.5, 0.8), WordSpan("x&y", 1.0, 1.2))
+    spoken = TranscribedUtterance(0.4, 1.3, phones, words)
+    unspoken = TranscribedUtterance(2.0, 2.5, phones[:1])
+    transcript = Transcript("a.wav", 3.0, (spoken, unspoken))
+    assert format_transcript(transcript, "text") == "hi x&y\nh\n"
+    assert "\nhi x&amp;y\n" in format_transcript(transcript, "vtt")
+    assert "\nhi x&y\n" in format_transcript(transcript, "srt")
+    tiers = read_textgrid(format_transcript(transcript, "textgrid"))
+    assert list(tiers) == ["utterances", "words", "phones"]
+    assert [item for item in tiers["words"] if item[2]] == [(0.5, 0.8, "hi"), (1.0, 1.2, "x&y")]
+    value = json.loads(format_transcript(transcript, "json"))
+    assert value["utterances"][0]["words"][1] == {"word": "x&y", "start_s": 1.0, "end_s": 1.2}
+    assert value["utterances"][1]["words"] == []
+    assert [span.word for span in transcript.words] == ["hi", "x&y"]
 
 
 def test_unknown_format_names_the_known_ones() -> None:

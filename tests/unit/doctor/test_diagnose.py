@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from wav2vec_u.config import RunConfig
+from wav2vec_u.config import load_config
 from wav2vec_u.doctor import Finding, diagnose, print_findings
 from wav2vec_u.features.store import FrameStoreWriter
 from wav2vec_u.runtime.artifact import create
@@ -25,7 +25,7 @@ RATE = 50.0  # frames a second
 def make_run(run_dir: Path, *, frames_a_segment: int, frames: str = "noise") -> None:
     """Write a run with finished features and segments only."""
     run_dir.mkdir()
-    config = RunConfig()
+    config = load_config(None, segments={"boundaries": "viterbi"})
     write_json(run_dir / "run.json", {"config": config.model_dump(mode="json")})
     rng = np.random.default_rng(0)
     length = 40 * frames_a_segment

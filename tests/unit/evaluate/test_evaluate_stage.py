@@ -14,14 +14,20 @@ from wav2vec_u.config import EvaluateConfig, TextConfig
 from wav2vec_u.corpus.manifest import Recording, write_recordings
 from wav2vec_u.decode.greedy import PhoneSpan
 from wav2vec_u.decode.hypotheses import FILE_NAME, Hypothesis
+from wav2vec_u.decode.transcript import WordSpan
 from wav2vec_u.evaluate import stage
-from wav2vec_u.matching.generator import Generator, save_generator
+from wav2vec_u.matching.decipherment import CodeLanguage
+from wav2vec_u.matching.frame_hmm import FrameHmm
+from wav2vec_u.matching.generator import Generator, load_generator, save_generator
+from wav2vec_u.matching.ngram_hmm import PhoneTransitions
+from wav2vec_u.matching.rounds import HMM_NAME
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import read_jsonl, write_jsonl
 from wav2vec_u.segments.segmenter import Segments
 from wav2vec_u.segments.store import SegmentStoreWriter
 from wav2vec_u.text import stage as text_stage
+from wav2vec_u.words.hypotheses import WordHypothesis
 
 LETTERS = "abcdefg"
 # One rare word stays out of the lexicon and must be pronounced by the phonemizer.
@@ -97,6 +103,7 @@ class PlantedRun:
             text=folder / "text",
             matching=folder / "matching",
             decode=folder / "decode",
+            words=folder / "words",
             text_config=TEXT_CONFIG,
             language="en",
         )
@@ -133,6 +140,48 @@ class PlantedRun:
 @pytest.fixture
 def planted(tmp_path: Path) -> PlantedRun:
     return PlantedRun(tmp_path)
+
+
+def test_planted_word_errors_are_counted(planted: PlantedRun) -> None:
+    assert "wer" not in planted.evaluate(ceiling=False), "no words were decoded"
+    # t1: a substitution; t2: an insertion; t3: both words deleted. Six words were said.
+    heard = {"t1#001": ["abc"], "t1#002": ["fad"], "t2": ["gag", "bad", "a"]}
+    (planted.root / "words").mkdir()
+    write_jsonl(
+        planted.root / "words" / FILE_NAME,
+        (
+            WordHypothesis(
+                name,
+                name.split("#")[0],
+                "test",
+                tuple(WordSpan(word, n / 10, n / 10 + 0.1) for n, word in enumerate(words)),
+            ).as_row()
+            for name, words in heard.items()
+        ),
+    )
+    metrics = planted.evaluate(ceiling=False)
+    assert metrics["wer"] == pytest.approx(100 * 4 / 6, abs=1e-3)
+    assert metrics["wer_low"] <= metrics["wer"] <= metrics["wer_high"]
+
+
+def test_the_model_of_frames_is_left_out_of_the_greedy_rate(planted: PlantedRun) -> None:
+    plain = planted.evaluate(ceiling=False)
+    assert plain["per_greedy"] == plain["per"]
+    generator = load_generator(planted.root / "matching" / "generator.safetensors")
+    n = len(planted.inventory)
+    with torch.no_grad():  # says of each segment what was said; pairs of segments are one phone
+        generator.conv.weight.zero_()
+        generator.conv.weight[:, :, 1] = 20 * torch.eye(n)
+    save_generator(planted.root / "matching" / "generator.safetensors", generator)
+    even = np.full((n - 1, n, n - 1), 1 / (n - 1), dtype=np.float32)
+    transitions = PhoneTransitions(even[0, 0], even[:, 0], even)
+    prior = np.full(n, 1 / n, dtype=np.float32)
+    language = CodeLanguage(np.arange(1, n), transitions)
+    FrameHmm(language, prior, 1.0, 0.5).save(planted.root / "matching" / HMM_NAME)
+    metrics = planted.evaluate(ceiling=False)
+    assert metrics["per"] == plain["per"], "that of the hypotheses"
+    # t1 and t2 are said without an error, and the five phones of t3 are not heard.
+    assert metrics["per_greedy"] == pytest.approx(100 * 5 / metrics["reference_phones"], abs=1e-3)
 
 
 def test_planted_errors_are_counted(planted: PlantedRun) -> None:

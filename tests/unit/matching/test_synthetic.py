@@ -176,7 +176,9 @@ LINES = (
 UNREADABLE = "Im Jahre 1848 begab es sich, dass ein Gebot ausging"
 LANGUAGE = "de"
 HOURS = 15 / 3600
-SEED = 3
+# Neither this seed nor the next draws one of the voices that breathe: espeak-ng takes their noise
+# from the clock (tests/unit/synthesis/test_same_voice.py).
+SEED = 4
 # One utterance in each batch of the encoder.
 FEATURES = FeaturesConfig(encoder="mfcc", batch_seconds=1.0)
 
@@ -221,7 +223,7 @@ def outputs(said: dict[str, SyntheticUtterance]) -> dict[str, int]:
     """Labels in no order, and none for two phones."""
     phones = sorted({start.phone for item in said.values() for start in item.phones} - {""})
     assert {"a", "s"} < set(phones)
-    return {"": 0} | {p: 40 - i for i, p in enumerate(phones) if p not in ("a", "s")}
+    return {"": 0} | {p: 100 - i for i, p in enumerate(phones) if p not in ("a", "s")}
 
 
 @pytest.fixture(scope="module")
