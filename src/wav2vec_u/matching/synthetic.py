@@ -13,6 +13,7 @@ from functools import reduce
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from wav2vec_u.config import SAMPLE_RATE, FeaturesConfig
@@ -155,8 +156,9 @@ class SyntheticSegments:
         # Directions that hardly vary would otherwise be blown up.
         ridge = RIDGE * np.trace(wanted) / self.dim * np.eye(self.dim)
         whiten, colour = _power(covariance + ridge, -0.5), _power(wanted + ridge, 0.5)
-        self._matrix = (whiten @ colour).astype(np.float32)
-        self._shift = (other.mean - own.mean @ self._matrix).astype(np.float32)
+        matrix = whiten @ colour
+        self._matrix = torch.from_numpy(matrix.astype(np.float32))
+        self._shift = torch.from_numpy((other.mean - own.mean @ matrix).astype(np.float32))
 
     def __len__(self) -> int:
         return len(self._store)
@@ -173,7 +175,9 @@ class SyntheticSegments:
 
     def vectors(self, i: int) -> NDArray[np.float32]:
         """Return the vectors of utterance `i`, (S, P)."""
-        moved: NDArray[np.float32] = self._store.vectors(i) @ self._matrix + self._shift
+        # By torch: NumPy's threads wait busily, in the way of those that learn from the result.
+        vectors = torch.from_numpy(self._store.vectors(i))
+        moved: NDArray[np.float32] = torch.addmm(self._shift, vectors, self._matrix).numpy()
         return moved
 
     def labels(self, i: int) -> NDArray[np.int32]:

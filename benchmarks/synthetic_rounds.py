@@ -1,0 +1,80 @@
+"""Claim: from synthetic speech on, every round understands more of a real voice, without labels.
+
+Printed is the phone error rate on split `test` after every round of every restart of a finished
+run, beside the likelihood gain, which the run itself can see.
+
+    python benchmarks/synthetic_rounds.py RUN
+
+RUN is the folder of a `wav2vec-u run` with `matching.method: synthetic` of a manifest with
+transcripts.
+The last line printed is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from wav2vec_u.corpus.manifest import read_recordings
+from wav2vec_u.corpus.references import read_references
+from wav2vec_u.decode.hypotheses import recording_of
+from wav2vec_u.decode.stage import decode_utterance
+from wav2vec_u.evaluate.error_rate import count_errors, pool
+from wav2vec_u.evaluate.pronounce import Pronouncer
+from wav2vec_u.matching.frame_hmm import FrameHmm
+from wav2vec_u.matching.generator import load_generator
+from wav2vec_u.matching.rounds import FIGURES_NAME, GENERATOR_NAME, HMM_NAME
+from wav2vec_u.pipeline import Pipeline
+from wav2vec_u.segments.store import SegmentStore
+from wav2vec_u.text.corpus import PhoneText
+
+
+def main() -> None:
+    """Run the claim."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    run: Path = parser.parse_args().run
+    store = SegmentStore(run / "segments")
+    phones = PhoneText(run / "text").phones
+    test = [i for i, split in enumerate(store.splits) if split == "test"]
+    references = read_spoken(run, sorted({recording_of(store.ids[i]) for i in test}))
+    rates: dict[str, list[float]] = {}
+    for place in sorted(run.glob("matching/member_*/round_*")):
+        rate = error_rate(place, store, test, phones, references)
+        gain = json.loads((place / FIGURES_NAME).read_text(encoding="utf-8"))["gain"]
+        print(f"{place.parent.name} {place.name}: PER {rate:.1f}, gain {gain:.3f}", flush=True)
+        rates.setdefault(place.parent.name, []).append(round(rate, 2))
+    print(json.dumps({"name": "synthetic_rounds", "per_by_round": rates}))
+
+
+def read_spoken(run: Path, recordings: list[str]) -> dict[str, list[str]]:
+    """Pronounce the transcripts of recordings, as far as they have one."""
+    inputs = Pipeline.from_run(run).inputs
+    transcripts = read_references(inputs.given_references(), read_recordings(run / "corpus"))
+    pronouncer = Pronouncer(run / "text", inputs.config.text, inputs.language)
+    spoken = pronouncer.pronounce([transcripts.get(name, "") for name in recordings])
+    return {name: said for name, said in zip(recordings, spoken, strict=True) if said}
+
+
+def error_rate(
+    place: Path,
+    store: SegmentStore,
+    test: Sequence[int],
+    phones: list[str],
+    references: dict[str, list[str]],
+) -> float:
+    """Decode `test` with what a round has learned."""
+    generator = load_generator(place / GENERATOR_NAME)
+    hmm = FrameHmm.load(place / HMM_NAME)
+    heard: dict[str, list[str]] = {name: [] for name in references}
+    for i in test:
+        if recording_of(store.ids[i]) in heard:
+            decoded = decode_utterance(generator, store.vectors(i), store.times(i), phones, hmm)
+            heard[recording_of(store.ids[i])] += [span.phone for span in decoded.spans]
+    return pool([count_errors(references[name], heard[name]) for name in references]).rate
+
+
+if __name__ == "__main__":
+    main()
