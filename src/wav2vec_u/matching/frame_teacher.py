@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from wav2vec_u.runtime.seeds import numpy_generator, torch_generator
 
 CROP = 100  # segments that are learned from at once
 BATCH_CROPS = 32
+WINDOW_BATCHES = 8  # whose crops are sorted by length
 UNKNOWN = -1  # label that asks for nothing
 LEAST_WARM_UP = 0.3  # share of the updates in which the learning rate rises
 
@@ -34,6 +35,9 @@ class Lesson:
 
     vectors: Callable[[], NDArray[np.float32]]
     labels: NDArray[np.int32]
+
+
+_Crop = tuple[Lesson, int]  # and the first segment that is learned from
 
 
 def teach(
@@ -69,12 +73,9 @@ def teach(
     generator.train()
     mean_loss = 0.0
     for _ in range(epochs):
-        shuffled = order.permutation(len(crops)).tolist()
         total = known = 0.0
-        for first in range(0, len(shuffled), BATCH_CROPS):
-            vectors, labels, mask = _batch(
-                [crops[place] for place in shuffled[first : first + BATCH_CROPS]]
-            )
+        for batch in _batches(crops, order):
+            vectors, labels, mask = _padded(batch)
             logits, _ = generator(vectors, mask, rng)  # (B, S, V)
             count = int((labels != UNKNOWN).sum())
             loss = F.cross_entropy(
@@ -91,8 +92,23 @@ def teach(
     return mean_loss
 
 
-def _batch(
-    crops: Sequence[tuple[Lesson, int]],
+def _batches(crops: Sequence[_Crop], order: np.random.Generator) -> Iterator[list[_Crop]]:
+    """Yield batches in random order, of crops of like lengths, so that little is padded."""
+    shuffled = [crops[place] for place in order.permutation(len(crops)).tolist()]
+    for first in range(0, len(shuffled), WINDOW_BATCHES * BATCH_CROPS):
+        window = sorted(shuffled[first : first + WINDOW_BATCHES * BATCH_CROPS], key=_length)
+        starts = order.permutation(range(0, len(window), BATCH_CROPS)).tolist()
+        for start in starts:
+            yield window[start : start + BATCH_CROPS]
+
+
+def _length(crop: _Crop) -> int:
+    lesson, start = crop
+    return min(CROP, len(lesson.labels) - start)
+
+
+def _padded(
+    crops: Sequence[_Crop],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return vectors (B, S, P), labels (B, S) and mask (B, S)."""
     pieces = [lesson.vectors()[start : start + CROP] for lesson, start in crops]

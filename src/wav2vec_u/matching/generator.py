@@ -136,8 +136,9 @@ class Generator(nn.Module):
         if not self.training or self.dropout == 0:
             return x
         # Not nn.Dropout: that draws from the global generator, and no two runs would be alike.
-        keep = torch.empty_like(x).bernoulli_(1 - self.dropout, generator=rng)
-        return x * keep.div_(1 - self.dropout)
+        # Nor bernoulli_, which takes three times as long on a CPU.
+        kept = torch.rand(x.shape, generator=rng, device=x.device) >= self.dropout
+        return x * kept / (1 - self.dropout)
 
 
 class MaskedBatchNorm(nn.Module):
