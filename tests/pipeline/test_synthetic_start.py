@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+import torch
 from rich.console import Console
 from speaking import say
 
@@ -101,7 +103,7 @@ def write_recordings(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     if importlib.util.find_spec("espeakng_loader") is None:
         pytest.skip("espeak-ng is not installed: pip install 'wav2vec-u[text]'")
     folder = tmp_path_factory.mktemp("synthetic_start")
@@ -109,8 +111,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     text = folder / "text.txt"
     text.write_text("\n".join(lines[:TEXT_LINES]) + "\n", encoding="utf-8")
     workshop = Workshop(write_recordings(folder / "audio"), text, folder / "out")
+    threads = torch.get_num_threads()
     workshop.run(settings())
-    return workshop
+    yield workshop
+    torch.set_num_threads(threads)  # a run sets it for the process, which tests share
 
 
 def test_recordings_are_understood_without_a_transcript(finished: Workshop) -> None:

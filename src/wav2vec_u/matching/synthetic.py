@@ -154,8 +154,8 @@ class SyntheticSegments:
         own, other = _moments(self._store, range(len(self._store))), _moments(real, utterances)
         covariance, wanted = own.scatter / own.count, other.scatter / other.count
         # Directions that hardly vary would otherwise be blown up.
-        ridge = RIDGE * np.trace(wanted) / self.dim * np.eye(self.dim)
-        whiten, colour = _power(covariance + ridge, -0.5), _power(wanted + ridge, 0.5)
+        whiten = _power(_ridged(covariance), -0.5)
+        colour = _power(_ridged(wanted), 0.5)
         matrix = whiten @ colour
         self._matrix = torch.from_numpy(matrix.astype(np.float32))
         self._shift = torch.from_numpy((other.mean - own.mean @ matrix).astype(np.float32))
@@ -188,6 +188,12 @@ class SyntheticSegments:
 def _moments(source: SegmentSource, utterances: Sequence[int]) -> Moments:
     blocks = (source.vectors(i) for i in utterances)
     return reduce(Moments.merge, (Moments.of(block) for block in blocks if len(block)))
+
+
+def _ridged(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    share = RIDGE * np.trace(covariance) / len(covariance)
+    ridged: NDArray[np.float64] = covariance + share * np.eye(len(covariance))
+    return ridged
 
 
 def _power(matrix: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:

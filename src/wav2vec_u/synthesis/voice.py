@@ -26,6 +26,7 @@ _PARAMETER_PITCH = 3
 _PARAMETER_PITCH_RANGE = 4
 _EVENT_LIST_ENDS = 0
 _EVENT_PHONEME = 7
+_NOISE_SEED = 1
 _LANGUAGE_SWITCH = "("  # `(en)`: what follows is read as English; lasts no time
 _STRESS_MARKS = str.maketrans("", "", "ˈˌ")
 
@@ -176,6 +177,8 @@ class EspeakVoice:
             (_PARAMETER_PITCH_RANGE, manner.pitch_range),
         ):
             self._library.espeak_SetParameter(parameter, value, 0)
+        # The breath of some voices is noise, which it would otherwise draw from the clock.
+        self._library.espeak_ng_SetRandSeed(_NOISE_SEED)
         self._pieces, self._phones = [], []
         encoded = text.encode("utf-8")
         status = self._library.espeak_Synth(

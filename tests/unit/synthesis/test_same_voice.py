@@ -28,7 +28,6 @@ def say_with_all() -> dict[str, str]:
     importlib.util.find_spec("espeakng_loader") is None,
     reason="espeak-ng is not installed: pip install 'wav2vec-u[text]'",
 )
-@pytest.mark.xfail(reason="espeak-ng seeds the breath of six voices with the time of day")
 def test_every_voice_of_the_cast_says_the_same_in_two_processes() -> None:
     said = []
     for _ in range(2):
