@@ -86,7 +86,9 @@ def measure(folder: Path, hours: float) -> dict[str, float]:
     features_stage.run(Work(works["features"]), FeaturesConfig(encoder="mfcc"), works["speech"])
     peaks["features"] = peak_rss_mb()
     # Few rounds of k-means: more of them take time and no memory.
-    config = SegmentsConfig(clusters=32, kmeans_iterations=2, kmeans_restarts=1)
+    config = SegmentsConfig(
+        boundaries="viterbi", clusters=32, kmeans_iterations=2, kmeans_restarts=1
+    )
     segments_stage.run(Work(works["segments"]), config, works["features"])
     peaks["segments"] = peak_rss_mb()
     return {stage: round(peak, 1) for stage, peak in peaks.items()}

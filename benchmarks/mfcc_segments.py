@@ -65,7 +65,7 @@ def ours(waveforms: list[np.ndarray]) -> tuple[float, int]:
     """Return the penalty that was found and the number of segments."""
     encoder = load_encoder(FeaturesConfig(encoder="mfcc"))
     source = Frames([encoder.encode([wave])[0] for wave in waveforms], encoder.frame_rate_hz)
-    segmenter = Segmenter(SegmentsConfig()).fit(source)
+    segmenter = Segmenter(SegmentsConfig(boundaries="viterbi")).fit(source)
     n_segments = sum(len(segmenter.transform(source.frames(i))) for i in range(len(source)))
     return segmenter.penalty_, n_segments
 
@@ -117,7 +117,7 @@ def baseline_path(distances: np.ndarray, penalty: float) -> np.ndarray:
 
 def baseline(waveforms: list[np.ndarray], penalty: float) -> int:
     """Return the number of segments."""
-    config = SegmentsConfig()
+    config = SegmentsConfig(boundaries="viterbi")
     filters = mel_filters()
     utterances = [baseline_mfcc(wave, filters) for wave in waveforms]
     frames = np.concatenate(utterances)

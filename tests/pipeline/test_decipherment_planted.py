@@ -27,6 +27,7 @@ from wav2vec_u.text.corpus import PhoneText
 # Fewer codes and a smaller generator than for speech, whose phones are no single points, and more
 # epochs, because there are ten times as few utterances in one.
 CONFIG = MatchingConfig(
+    method="decipherment",
     seeds=2,
     device="cpu",
     decipherment=DeciphermentConfig(

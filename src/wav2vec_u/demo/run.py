@@ -80,6 +80,8 @@ def _show(out: Path, metrics: dict[str, Any], console: Console) -> None:
             break
         console.print(f"  said   {' '.join(row['reference'])}", markup=False, highlight=False)
         console.print(f"  heard  {' '.join(row['hypothesis'])}\n", markup=False, highlight=False)
+    if metrics.get("wer") is not None:
+        console.print(f"word error rate {metrics['wer']:.1f} %")
     console.print(
         f"phone error rate {metrics['per']:.1f} % "
         f"(95 % interval {metrics['per_low']:.1f}-{metrics['per_high']:.1f}; "

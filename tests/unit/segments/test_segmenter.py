@@ -21,7 +21,7 @@ def planted(seed=0, n_utterances=20, noise=0.05):
 
 
 def config(**values):
-    return SegmentsConfig(**{"clusters": 8, "pca_dim": 5, **values})
+    return SegmentsConfig(**{"boundaries": "viterbi", "clusters": 8, "pca_dim": 5, **values})
 
 
 @pytest.mark.parametrize("boundaries", ["clusters", "viterbi"])

@@ -14,7 +14,7 @@ from wav2vec_u.segments.segmenter import Segmenter
 from wav2vec_u.segments.stage import run
 from wav2vec_u.segments.store import SegmentStore
 
-CONFIG = SegmentsConfig(clusters=8, pca_dim=3, target_rate_hz=12.0)
+CONFIG = SegmentsConfig(boundaries="viterbi", clusters=8, pca_dim=3, target_rate_hz=12.0)
 
 
 def write_features(folder, utterances):
