@@ -31,8 +31,8 @@ from wav2vec_u.matching.ngram_hmm import Floats
 from wav2vec_u.matching.selection import Candidate
 from wav2vec_u.matching.synthetic import SyntheticSegments
 from wav2vec_u.runtime.errors import UserError
-from wav2vec_u.runtime.files import write_json
-from wav2vec_u.runtime.progress import MetricsLog, progress
+from wav2vec_u.runtime.files import write_json, write_jsonl
+from wav2vec_u.runtime.progress import progress
 from wav2vec_u.runtime.seeds import numpy_generator
 from wav2vec_u.segments.store import SegmentStore
 
@@ -216,19 +216,28 @@ class _Rounds:
         np.save(place / LABELS_NAME, labels)
         sure = float((labels != UNKNOWN).mean())
         figures = {"loss": round(loss, 5), "gain": round(gain, 5), "sure": round(sure, 5)}
-        with MetricsLog(self.folder / "log.jsonl") as log:
-            log.write(round=number, **figures)
         write_json(place / FIGURES_NAME, figures)  # last: a round whose figures stand is done
+        # Written anew each time, so that a run that was killed in between tells no round twice.
+        rounds = range(number + 1)
+        write_jsonl(
+            self.folder / "log.jsonl",
+            ({"round": done, **self._figures(done)} for done in rounds),
+        )
 
     def load(self, number: int) -> tuple[Generator, FrameHmm, float]:
         """Return what a finished round has learned, and its gain."""
         place = self._place(number)
-        figures = json.loads((place / FIGURES_NAME).read_text(encoding="utf-8"))
         return (
             load_generator(place / GENERATOR_NAME),
             FrameHmm.load(place / HMM_NAME),
-            float(figures["gain"]),
+            self._figures(number)["gain"],
         )
+
+    def _figures(self, number: int) -> dict[str, float]:
+        figures: dict[str, float] = json.loads(
+            (self._place(number) / FIGURES_NAME).read_text(encoding="utf-8")
+        )
+        return figures
 
     def _place(self, number: int) -> Path:
         return self.folder / f"round_{number:02d}"
