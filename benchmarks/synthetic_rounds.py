@@ -16,16 +16,17 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 
 from wav2vec_u.corpus.manifest import read_recordings
 from wav2vec_u.corpus.references import read_references
-from wav2vec_u.decode.hypotheses import recording_of
+from wav2vec_u.decode.hypotheses import recording_of, time_order
 from wav2vec_u.decode.stage import decode_utterance
 from wav2vec_u.evaluate.error_rate import count_errors, pool
 from wav2vec_u.evaluate.pronounce import Pronouncer
 from wav2vec_u.matching.frame_hmm import FrameHmm
-from wav2vec_u.matching.generator import load_generator
-from wav2vec_u.matching.rounds import FIGURES_NAME, GENERATOR_NAME, HMM_NAME
+from wav2vec_u.matching.generator import GENERATOR_NAME, load_generator
+from wav2vec_u.matching.rounds import FIGURES_NAME, HMM_NAME
 from wav2vec_u.pipeline import Pipeline
 from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.text.corpus import PhoneText
@@ -39,6 +40,7 @@ def main() -> None:
     store = SegmentStore(run / "segments")
     phones = PhoneText(run / "text").phones
     test = [i for i, split in enumerate(store.splits) if split == "test"]
+    test.sort(key=lambda i: time_order(store.ids[i]))
     references = read_spoken(run, sorted({recording_of(store.ids[i]) for i in test}))
     rates: dict[str, list[float]] = {}
     for place in sorted(run.glob("matching/member_*/round_*")):
@@ -46,7 +48,9 @@ def main() -> None:
         gain = json.loads((place / FIGURES_NAME).read_text(encoding="utf-8"))["gain"]
         print(f"{place.parent.name} {place.name}: PER {rate:.1f}, gain {gain:.3f}", flush=True)
         rates.setdefault(place.parent.name, []).append(round(rate, 2))
-    print(json.dumps({"name": "synthetic_rounds", "per_by_round": rates}))
+    first, last = (mean([rounds[place] for rounds in rates.values()]) for place in (0, -1))
+    claim = {"name": "synthetic_rounds", "value": last, "unit": "PER, %", "baseline": first}
+    print(json.dumps({**claim, "ratio": last / first, "per_by_round": rates}))
 
 
 def read_spoken(run: Path, recordings: list[str]) -> dict[str, list[str]]:

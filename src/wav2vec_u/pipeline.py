@@ -286,6 +286,7 @@ STAGES = (
         _start_words,
         needs=("segments", "text", "matching"),
         figures="{utterances} utterances, {words} words",
+        resumable=True,
         reads=_read_extra,
     ),
     Stage(
@@ -494,13 +495,7 @@ class Pipeline:
             pick_device(config.features.device)
         if "matching" in names:
             pick_device(config.matching.device)
-            if config.matching.method == "synthetic" and config.text.phonemizer != "espeak":
-                raise UserError(
-                    "matching.method: synthetic speech has espeak-ng's phones, and the text those "
-                    f"of {config.text.phonemizer!r}; set text.phonemizer to espeak, or for a "
-                    "language without a voice matching.method to decipherment, segments.boundaries "
-                    "to viterbi and features.encoder to mfcc (configs/decipherment.yaml)"
-                )
+            _check_method(config)
         references = self.inputs.references
         if "evaluate" in names and references is not None and not references.is_file():
             raise UserError(f"{references}: there is no such file of references")
@@ -608,6 +603,23 @@ class Pipeline:
     def _say(self, stage: str, mark: str, message: str) -> None:
         line = f"{stage:<9} {mark:>8}  {message}".rstrip()
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_method(config: RunConfig) -> None:
+    """Refuse settings of other stages with which a method of matching learns nothing."""
+    method = config.matching.method
+    if method == "synthetic" and config.text.phonemizer != "espeak":
+        raise UserError(
+            "matching.method: synthetic speech has espeak-ng's phones, and the text those of "
+            f"{config.text.phonemizer!r}; set text.phonemizer to espeak, or for a language without "
+            "a voice matching.method to decipherment, segments.boundaries to viterbi and "
+            "features.encoder to mfcc (configs/decipherment.yaml)"
+        )
+    if method.startswith("decipherment") and config.segments.boundaries == "frames":
+        raise UserError(
+            "segments.boundaries: the decipherment reads segments and not frames; set it to "
+            "viterbi (configs/decipherment.yaml)"
+        )
 
 
 def _stages_until(name: str | None) -> list[Stage]:

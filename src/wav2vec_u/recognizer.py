@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from wav2vec_u.config import RunConfig
 from wav2vec_u.corpus.audio import AudioError, probe_audio
-from wav2vec_u.decode.stage import GENERATOR_NAME, decode_utterance, load_hmm
+from wav2vec_u.decode.stage import decode_utterance, load_hmm
 from wav2vec_u.decode.transcript import TranscribedUtterance, Transcript
 from wav2vec_u.features.encoder import Encoder, load_encoder
 from wav2vec_u.features.extract import Extractor, Rejected
 from wav2vec_u.matching.frame_hmm import FrameHmm
-from wav2vec_u.matching.generator import Generator, load_generator
+from wav2vec_u.matching.generator import GENERATOR_NAME, Generator, load_generator
 from wav2vec_u.runtime.artifact import read_record
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.segments.blocks import is_usable

@@ -240,6 +240,12 @@ def test_a_folder_is_evaluated_with_references_of_its_own(elsewhere: Workshop) -
     assert Pipeline.from_run(elsewhere.out).run() == metrics
 
 
+def test_a_decipherment_of_frames_is_refused_at_once(fresh: Workshop) -> None:
+    with pytest.raises(UserError, match=r"segments\.boundaries: .* set it to viterbi"):
+        fresh.run(config=tiny_config(segments={"boundaries": "frames"}))
+    assert not (fresh.out / "corpus").exists()
+
+
 def test_references_that_fit_nothing_are_refused_at_once(fresh: Workshop, tmp_path: Path) -> None:
     references = tmp_path / "other.tsv"
     references.write_text("path\ttext\nsomething/else\tabba\n", encoding="utf-8")
@@ -257,7 +263,13 @@ def test_a_checkpoint_of_hugging_face_is_learned_from(
     save_tiny_encoder(Path("encoder"), "wav2vec2-layer")
     config = tiny_config(
         features={"encoder": "encoder", "layer": 1},
-        segments={"clusters": 8, "kmeans_iterations": 5, "kmeans_restarts": 1, "pca_dim": 8},
+        segments={
+            "boundaries": "viterbi",
+            "clusters": 8,
+            "kmeans_iterations": 5,
+            "kmeans_restarts": 1,
+            "pca_dim": 8,
+        },
         evaluate={"bootstrap_samples": 10, "ceiling": True},
     )
     assert fresh.run(config=config) == set(NAMES)

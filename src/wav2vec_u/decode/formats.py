@@ -30,7 +30,7 @@ def format_transcript(transcript: Transcript, name: str) -> str:
 
 
 def to_text(transcript: Transcript) -> str:
-    """One utterance a line: its words, or its phones where the run decodes no words.
+    """One utterance a line: its words, or its phones where no words were found.
 
     They are separated by spaces. Utterances without any are left out.
     """

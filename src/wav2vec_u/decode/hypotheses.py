@@ -62,6 +62,17 @@ def recording_of(utterance_id: str) -> str:
     return _PIECE.sub("", utterance_id)
 
 
+def time_order(utterance_id: str) -> tuple[int, str]:
+    """Return a key that sorts the pieces of one recording by time.
+
+    Stages that work in batches sorted by length leave them in another order.
+
+    >>> sorted(["tape#1000", "tape#002", "tape#010"], key=time_order)
+    ['tape#002', 'tape#010', 'tape#1000']
+    """
+    return len(utterance_id), utterance_id
+
+
 def read_hypotheses(folder: Path) -> list[Hypothesis]:
     """Read the hypotheses of a finished decode stage.
 
@@ -118,7 +129,7 @@ def join_recordings(
     joined = {}
     for recording, group in pieces.items():
         # The number after "#" grows with time; it also orders pieces in which no phone was found.
-        group.sort(key=lambda piece: (len(piece.id), piece.id))
+        group.sort(key=lambda piece: time_order(piece.id))
         joined[recording] = Hypothesis(
             id=recording,
             recording=recording,

@@ -12,7 +12,7 @@ from wav2vec_u.corpus.rejections import Rejection, count_by_reason, write_reject
 from wav2vec_u.decode.greedy import Decoded, greedy
 from wav2vec_u.decode.hypotheses import FILE_NAME, Hypothesis, recording_of
 from wav2vec_u.matching.frame_hmm import FrameHmm
-from wav2vec_u.matching.generator import Generator, load_generator
+from wav2vec_u.matching.generator import GENERATOR_NAME, Generator, load_generator
 from wav2vec_u.matching.rounds import HMM_NAME
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.errors import UserError
@@ -20,8 +20,6 @@ from wav2vec_u.runtime.files import write_jsonl
 from wav2vec_u.runtime.progress import progress
 from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.text.corpus import PhoneText
-
-GENERATOR_NAME = "generator.safetensors"
 
 
 def run(work: Work, segments: Path, text: Path, matching: Path) -> None:

@@ -105,8 +105,9 @@ def _features(run_dir: Path, config: RunConfig) -> list[Finding]:
 
 
 def _segments(run_dir: Path, config: RunConfig) -> list[Finding]:
-    if config.segments.boundaries == "frames":
-        return []  # neither clusters nor boundaries were learned
+    frames = config.segments.boundaries == "frames"
+    if frames and config.matching.method == "synthetic":
+        return []  # which reads frames: neither clusters nor rates matter
     store = SegmentStore(run_dir / "segments")
     counts = np.zeros(config.segments.clusters, dtype=np.int64)
     n_segments = n_frames = 0
@@ -115,7 +116,7 @@ def _segments(run_dir: Path, config: RunConfig) -> list[Finding]:
         counts += np.bincount(codes, minlength=len(counts))
         n_segments += len(codes)
         n_frames += int((bounds[:, 1] - bounds[:, 0]).sum())
-    findings = [speech_checks.check_clusters(counts)]
+    findings = [] if frames else [speech_checks.check_clusters(counts)]
     if n_frames and read_record(run_dir / "features") is not None:
         seconds = n_frames / FrameStore(run_dir / "features").frame_rate_hz
         findings.append(speech_checks.check_segment_rate(n_segments / seconds))

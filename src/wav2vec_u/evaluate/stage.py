@@ -15,8 +15,14 @@ from wav2vec_u.config import EvaluateConfig, TextConfig
 from wav2vec_u.corpus.manifest import Recording, read_recordings
 from wav2vec_u.corpus.references import read_references
 from wav2vec_u.corpus.rejections import Rejection, count_by_reason, write_rejections
-from wav2vec_u.decode.hypotheses import Hypothesis, join_recordings, read_hypotheses, recording_of
-from wav2vec_u.decode.stage import GENERATOR_NAME, decode_utterance, load_hmm
+from wav2vec_u.decode.hypotheses import (
+    Hypothesis,
+    join_recordings,
+    read_hypotheses,
+    recording_of,
+    time_order,
+)
+from wav2vec_u.decode.stage import decode_utterance, load_hmm
 from wav2vec_u.evaluate.ceiling import Vectors, train_ceiling
 from wav2vec_u.evaluate.confusion import confusion_table, count_confusions
 from wav2vec_u.evaluate.error_rate import (
@@ -27,7 +33,7 @@ from wav2vec_u.evaluate.error_rate import (
     pool,
 )
 from wav2vec_u.evaluate.pronounce import Pronouncer
-from wav2vec_u.matching.generator import Generator, load_generator
+from wav2vec_u.matching.generator import GENERATOR_NAME, Generator, load_generator
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json, write_jsonl
@@ -158,8 +164,9 @@ class _Recordings:
             name = utterance if utterance in wanted else recording_of(utterance)
             if name in wanted:
                 pieces.setdefault(name, []).append(index)
-        # Utterances stand in the store in time order.
-        self._pieces = [pieces.get(name, []) for name in names]
+        self._pieces = [
+            sorted(pieces.get(name, []), key=lambda i: time_order(store.ids[i])) for name in names
+        ]
         self._lengths = [sum(len(store.codes(i)) for i in group) for group in self._pieces]
 
     def __len__(self) -> int:
@@ -258,7 +265,8 @@ def _word_rates(
     """Word error rate and its interval; nothing where no words were decoded."""
     heard: dict[str, list[str]] = {name: [] for name in transcripts}
     decoded = False
-    for hypothesis in read_word_hypotheses(folder):
+    hypotheses = read_word_hypotheses(folder)
+    for hypothesis in sorted(hypotheses, key=lambda piece: time_order(piece.id)):
         decoded = True
         # A recording that was not cut has the id of its one utterance, whatever it looks like.
         name = hypothesis.id if hypothesis.id in heard else hypothesis.recording

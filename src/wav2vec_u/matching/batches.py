@@ -6,7 +6,7 @@ run sees what the uninterrupted one would have seen without any state to keep.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -178,3 +178,27 @@ def pad_vectors(items: list[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
         vectors[row, : len(item)] = item
         mask[row, : len(item)] = True
     return torch.from_numpy(vectors), torch.from_numpy(mask)
+
+
+def draw_within(
+    utterances: Sequence[int], size: Callable[[int], float], room: float, rng: np.random.Generator
+) -> list[int]:
+    """Draw utterances at random until their sizes fill the room; at least one.
+
+    Returns
+    -------
+    list of int
+        Sorted.
+
+    Examples
+    --------
+    >>> draw_within([4, 7, 9], lambda i: 2.0, 4.5, np.random.default_rng(0))
+    [4, 9]
+    """
+    chosen: list[int] = []
+    for place in rng.permutation(len(utterances)).tolist():
+        room -= size(utterances[place])
+        if room < 0 and chosen:
+            break
+        chosen.append(utterances[place])
+    return sorted(chosen)

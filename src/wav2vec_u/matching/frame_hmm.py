@@ -2,7 +2,7 @@
 
 The states are phones with the phone before them, the transitions are the trigram of the unpaired
 text, and the likelihood of a frame is what the generator says of it, divided by how often it says
-so (Bourlard and Morgan 1994, *Connectionist Speech Recognition*, chapter 7). Frames that the
+so (Bourlard and Morgan 1994, *Connectionist Speech Recognition*). Frames that the
 generator takes for a pause are passed over: how long people pause is not in the text.
 """
 

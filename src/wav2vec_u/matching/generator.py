@@ -10,12 +10,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wav2vec_u.runtime.checkpoint import load_checkpoint, save_checkpoint
 from wav2vec_u.runtime.errors import UserError
+
+GENERATOR_NAME = "generator.safetensors"
 
 
 class Generator(nn.Module):
@@ -170,6 +174,27 @@ class MaskedBatchNorm(nn.Module):
                 self.variance.lerp_(squares / (count - 1).clamp(min=1), self.momentum)
         x = (x - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
         return x.masked_fill(~valid, 0.0)
+
+
+def log_probs(generator: Generator, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the natural logarithms of what a generator says of one utterance.
+
+    Parameters
+    ----------
+    generator : Generator
+        In evaluation mode.
+    vectors : (S, P) float32
+
+    Returns
+    -------
+    (S', V) float32
+    """
+    batch = torch.from_numpy(np.array(vectors, dtype=np.float32))[None]  # (1, S, P)
+    mask = torch.ones(batch.shape[:2], dtype=torch.bool)
+    with torch.inference_mode():
+        logits, _ = generator(batch, mask)  # (1, S', V)
+        scores: NDArray[np.float32] = F.log_softmax(logits[0], -1).numpy()
+    return scores
 
 
 def save_generator(path: Path, generator: Generator) -> None:

@@ -19,11 +19,23 @@ from torch import nn
 from torch.nn import functional as F
 
 from wav2vec_u.config import DeciphermentConfig, MatchingConfig
-from wav2vec_u.matching.batches import SegmentSource, TextSource, pad_vectors, training_utterances
+from wav2vec_u.matching.batches import (
+    SegmentSource,
+    TextSource,
+    draw_within,
+    pad_vectors,
+    training_utterances,
+)
 from wav2vec_u.matching.decipherment import CodeLanguage, Decipherment, learn_language
-from wav2vec_u.matching.generator import Generator, load_generator, save_generator
+from wav2vec_u.matching.generator import (
+    GENERATOR_NAME,
+    Generator,
+    load_generator,
+    log_probs,
+    save_generator,
+)
 from wav2vec_u.matching.ngram_hmm import Floats
-from wav2vec_u.matching.selection import Candidate
+from wav2vec_u.matching.selection import Candidate, spoken_phones
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json
 from wav2vec_u.runtime.progress import MetricsLog, progress
@@ -32,7 +44,6 @@ from wav2vec_u.segments.kmeans import KMeans
 
 BATCH_UTTERANCES = 32
 SCORED_UTTERANCES = 500
-GENERATOR_NAME = "generator.safetensors"
 
 
 @dataclass(frozen=True)
@@ -142,11 +153,12 @@ def say(generator: Generator, segments: SegmentSource, utterances: list[int]) ->
     """
     hypotheses = []
     log_prob = 0.0
-    for scores in _log_probs(generator, segments, utterances):
+    generator.eval()
+    for i in utterances:
+        scores = log_probs(generator, segments.vectors(i))
         best = scores.argmax(axis=1)
         log_prob += float(scores.max(axis=1).sum())
-        merged = best[np.concatenate([[True], best[1:] != best[:-1]])]
-        hypotheses.append(merged[merged > 0])
+        hypotheses.append(spoken_phones(best))
     return Candidate(hypotheses, log_prob)
 
 
@@ -266,32 +278,14 @@ def distil(
     generator.eval()
 
 
-def _log_probs(
-    generator: Generator, segments: SegmentSource, utterances: list[int]
-) -> list[NDArray[np.float32]]:
-    found = []
-    generator.eval()
-    with torch.inference_mode():
-        for i in utterances:
-            vectors, mask = pad_vectors([segments.vectors(i)])
-            logits, _ = generator(vectors, mask)
-            found.append(F.log_softmax(logits[0], -1).numpy())
-    return found
-
-
 def _within(
     utterances: list[int], segments: SegmentSource, settings: DeciphermentConfig, seed: int
 ) -> list[int]:
     # The search needs a few hours of speech and no more: memory stays bounded on large corpora.
-    order = numpy_generator(seed, "reading sample").permutation(len(utterances))
-    room = settings.max_total_segments
-    chosen: list[int] = []
-    for place in order.tolist():
-        room -= len(segments.vectors(utterances[place]))
-        if room < 0 and chosen:
-            break
-        chosen.append(utterances[place])
-    return sorted(chosen)
+    rng = numpy_generator(seed, "reading sample")
+    return draw_within(
+        utterances, lambda i: len(segments.vectors(i)), settings.max_total_segments, rng
+    )
 
 
 def _last_gain(folder: Path) -> float:

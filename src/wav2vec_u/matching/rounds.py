@@ -19,16 +19,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from wav2vec_u.config import MatchingConfig, SyntheticConfig
-from wav2vec_u.matching.batches import TextSource, pad_vectors, training_utterances
+from wav2vec_u.matching.batches import TextSource, draw_within, training_utterances
 from wav2vec_u.matching.decipherment import CodeLanguage, learn_language
 from wav2vec_u.matching.frame_hmm import FrameHmm, Read, mean_probabilities
 from wav2vec_u.matching.frame_teacher import UNKNOWN, Lesson, teach
-from wav2vec_u.matching.generator import Generator, load_generator, save_generator
+from wav2vec_u.matching.generator import (
+    GENERATOR_NAME,
+    Generator,
+    load_generator,
+    log_probs,
+    save_generator,
+)
 from wav2vec_u.matching.ngram_hmm import Floats
-from wav2vec_u.matching.selection import Candidate
+from wav2vec_u.matching.selection import Candidate, spoken_phones
 from wav2vec_u.matching.synthetic import SyntheticSegments
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json, write_jsonl
@@ -37,7 +42,6 @@ from wav2vec_u.runtime.seeds import numpy_generator
 from wav2vec_u.segments.store import SegmentStore
 
 HMM_NAME = "frame_hmm.safetensors"
-GENERATOR_NAME = "generator.safetensors"
 LABELS_NAME = "labels.npy"
 FIGURES_NAME = "figures.json"
 BLOCK_SEGMENTS = 8_192  # read at once, which bounds the memory
@@ -133,17 +137,13 @@ def learning_utterances(segments: SegmentStore, max_seconds: float, seed: int) -
     UserError
         If there is none.
     """
-    usable = training_utterances(segments)
-    order = numpy_generator(seed, "utterances to learn from").permutation(len(usable))
-    chosen: list[int] = []
-    room = max_seconds
-    for place in order.tolist():
-        times = segments.times(usable[place])  # (S, 2)
-        room -= float((times[:, 1] - times[:, 0]).sum())
-        if room < 0 and chosen:
-            break
-        chosen.append(usable[place])
-    return sorted(chosen)
+
+    def seconds(i: int) -> float:
+        times = segments.times(i)  # (S, 2)
+        return float((times[:, 1] - times[:, 0]).sum())
+
+    rng = numpy_generator(seed, "utterances to learn from")
+    return draw_within(training_utterances(segments), seconds, max_seconds, rng)
 
 
 def say(
@@ -161,8 +161,7 @@ def say(
     ):
         best = posteriors.argmax(axis=1)
         log_prob += float(np.log(posteriors.max(axis=1)).sum())
-        merged = best[np.concatenate([[True], best[1:] != best[:-1]])]
-        hypotheses.append(merged[merged > 0])
+        hypotheses.append(spoken_phones(best))
     return Candidate(hypotheses, log_prob)
 
 
@@ -268,8 +267,12 @@ class _Rounds:
 
     def _real_lessons(self, number: int) -> list[Lesson]:
         """Give the recordings the labels that a finished round was sure of."""
-        labels = np.load(self._place(number) / LABELS_NAME)
+        path = self._place(number) / LABELS_NAME
         ends = np.cumsum([self.segments.length(i) for i in self.utterances])
+        try:
+            labels = np.load(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: is damaged; remove {self.folder} and run again") from error
         return [
             Lesson(partial(self.segments.vectors, i), row)
             for i, row in zip(self.utterances, np.split(labels, ends[:-1]), strict=True)
@@ -321,12 +324,3 @@ def _read(
             block = []
     if block:
         yield hmm.read(block, threads)
-
-
-def log_probs(generator: Generator, vectors: NDArray[np.float32]) -> Floats:
-    """Return the natural logarithms of what a generator says of one utterance, (S, V)."""
-    batch, mask = pad_vectors([vectors])
-    with torch.inference_mode():
-        logits, _ = generator(batch, mask)
-        scores: Floats = F.log_softmax(logits[0], -1).numpy()
-    return scores

@@ -44,6 +44,17 @@ class Candidate:
     log_prob: float
 
 
+def spoken_phones(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Merge equal neighbours, and drop silence.
+
+    >>> spoken_phones(np.array([0, 2, 2, 0, 2, 1])).tolist()
+    [2, 2, 1]
+    """
+    merged = labels[np.concatenate([[True], labels[1:] != labels[:-1]])]
+    spoken: NDArray[np.int64] = merged[merged > 0].astype(np.int64)
+    return spoken
+
+
 @dataclass(frozen=True)
 class Score:
     """A candidate's figures.

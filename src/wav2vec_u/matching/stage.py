@@ -12,8 +12,8 @@ from wav2vec_u.config import MatchingConfig
 from wav2vec_u.matching.agreement import CONVERGED_BELOW, disagreements, nearest
 from wav2vec_u.matching.frame_hmm import FrameHmm
 from wav2vec_u.matching.gan import train_gan
-from wav2vec_u.matching.generator import Generator, save_generator
-from wav2vec_u.matching.readings import GENERATOR_NAME, Reading, decipher, scored_utterances
+from wav2vec_u.matching.generator import GENERATOR_NAME, Generator, save_generator
+from wav2vec_u.matching.readings import Reading, decipher, scored_utterances
 from wav2vec_u.matching.rounds import HMM_NAME, learn_in_rounds, learning_utterances
 from wav2vec_u.matching.selection import Candidate, Score, score, select
 from wav2vec_u.matching.synthetic import Speaker, SyntheticSegments, write_synthetic

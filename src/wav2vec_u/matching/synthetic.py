@@ -21,6 +21,7 @@ from wav2vec_u.features.batching import length_batches
 from wav2vec_u.features.encoder import load_encoder
 from wav2vec_u.features.extract import Extractor, SilenceMode
 from wav2vec_u.matching.batches import SegmentSource
+from wav2vec_u.matching.frame_teacher import UNKNOWN
 from wav2vec_u.runtime.seeds import numpy_generator
 from wav2vec_u.segments.blocks import is_usable
 from wav2vec_u.segments.frame_segmenter import FrameSegmenter
@@ -31,7 +32,6 @@ from wav2vec_u.segments.store import SegmentStore, SegmentStoreWriter
 from wav2vec_u.synthesis.speech import Script, SyntheticUtterance, speak
 from wav2vec_u.text.aloud import sample_lines
 
-UNKNOWN = -1  # label of a phone that is none of the text's, or too rare to be one
 MOST_LINES = 50_000  # of the text, drawn for the voice to choose from
 SORTED_TOGETHER = 256  # utterances, so that little is padded and few are held
 RIDGE = 1e-3  # of the mean variance

@@ -1,6 +1,6 @@
 """No segmentation: every frame is a segment of its own, as in wav2vec-U 2.0.
 
-Liu et al. (2022), *Towards End-to-end Unsupervised Speech Recognition*, section 3: the features are
+Liu et al. (2022), *Towards End-to-end Unsupervised Speech Recognition*: the features are
 neither clustered nor projected nor pooled.
 """
 

@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from wav2vec_u.config import WordsConfig
-from wav2vec_u.decode.stage import GENERATOR_NAME, load_hmm, output_times
+from wav2vec_u.decode.stage import load_hmm, output_times
 from wav2vec_u.decode.transcript import WordSpan
 from wav2vec_u.matching.frame_hmm import PRIOR_FLOOR
-from wav2vec_u.matching.generator import Generator, load_generator
-from wav2vec_u.matching.rounds import log_probs
+from wav2vec_u.matching.generator import GENERATOR_NAME, Generator, load_generator, log_probs
 from wav2vec_u.runtime.checkpoint import load_checkpoint, save_checkpoint
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.text.corpus import PhoneText

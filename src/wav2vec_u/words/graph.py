@@ -32,7 +32,7 @@ _SYMBOLS_NAME = "symbols.txt"
 _EPSILON = "<eps>"
 _BACKOFF = "#0"
 _OTHERS = ("<s>", "</s>", "<unk>")
-_SILENCE = 1  # label of the generator's first output
+SILENCE_LABEL = 1  # label of the generator's first output
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _lexicon_arcs(
     start, loop, paused, marked = 0, 1, 2, 3
     arcs = [
         _arc(start, loop, 0, 0, no_pause),
-        _arc(start, loop, _SILENCE, 0, pause),
+        _arc(start, loop, SILENCE_LABEL, 0, pause),
     ]
     times = Counter(tuple(labels) for labels in spoken.values())
     beginnings = {labels[:end] for labels in times for end in range(1, len(labels))}
@@ -160,7 +160,7 @@ def _lexicon_arcs(
                 arcs.append(_arc(here, loop, label, output, no_pause))
                 arcs.append(_arc(here, paused, label, output, pause))
     last_mark = first_mark + max(used.values(), default=0) + 1
-    arcs.append(_arc(paused, marked, _SILENCE, 0))
+    arcs.append(_arc(paused, marked, SILENCE_LABEL, 0))
     arcs.append(_arc(marked, loop, last_mark, 0))
     arcs.append(str(loop))
     return arcs, last_mark

@@ -43,7 +43,7 @@ class WordHypothesis:
 
 
 def read_word_hypotheses(folder: Path) -> Iterator[WordHypothesis]:
-    """Read the hypotheses of a finished words stage, in the order of time; none if it made none.
+    """Read the hypotheses of a finished words stage; none if it made none.
 
     Raises
     ------

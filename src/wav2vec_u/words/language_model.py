@@ -49,7 +49,7 @@ def write_word_model(
     Returns
     -------
     int
-        Words that the model was estimated from.
+        Words that the model was estimated from; where the text was thinned out, about so many.
 
     Raises
     ------

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.text.lexicon import Lexicon
-from wav2vec_u.words.graph import FST_NAME, PHONES_NAME, WORDS_NAME
+from wav2vec_u.words.graph import FST_NAME, PHONES_NAME, SILENCE_LABEL, WORDS_NAME
 
-_SILENCE = 1  # label of the generator's first output
 _WIDER = 2.0  # factor on the beam where every path was lost
 _TRIES = 3
 
@@ -110,7 +109,7 @@ class WordSearch:
         spoken = [
             (start, end)
             for start, end in zip(starts, ends, strict=True)
-            if frames[start] != _SILENCE
+            if frames[start] != SILENCE_LABEL
         ]
         # The path says its words in order, each as the phones of its pronunciation.
         found = []

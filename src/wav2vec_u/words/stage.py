@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -9,13 +10,12 @@ from pathlib import Path
 from wav2vec_u.config import WordsConfig
 from wav2vec_u.corpus.rejections import Rejection, count_by_reason, write_rejections
 from wav2vec_u.decode.hypotheses import recording_of
-from wav2vec_u.decode.stage import GENERATOR_NAME, load_hmm
+from wav2vec_u.decode.stage import load_hmm
 from wav2vec_u.matching.batches import training_utterances
 from wav2vec_u.matching.frame_hmm import mean_probabilities
-from wav2vec_u.matching.generator import load_generator
-from wav2vec_u.matching.rounds import log_probs
+from wav2vec_u.matching.generator import GENERATOR_NAME, load_generator, log_probs
 from wav2vec_u.runtime.artifact import Work
-from wav2vec_u.runtime.files import write_jsonl
+from wav2vec_u.runtime.files import write_json, write_jsonl
 from wav2vec_u.runtime.progress import progress
 from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.text.corpus import PhoneText
@@ -27,6 +27,7 @@ from wav2vec_u.words.language_model import write_word_model
 
 EXTRA = ("kaldifst", "kaldilm", "kaldi-decoder")  # what the extra `decode` installs
 _ARPA_NAME = "words.arpa"
+_FIGURES_NAME = "graph.json"
 _PRIOR_UTTERANCES = 1_000
 
 
@@ -60,8 +61,8 @@ def run(
     Parameters
     ----------
     work : Work
-        Gets the counts ``utterances``, ``words`` (found), ``vocabulary``, ``graph_states`` and
-        ``rejected``.
+        A graph that an interrupted run has built is not built again. Gets the counts
+        ``utterances``, ``words`` (found), ``vocabulary``, ``graph_states`` and ``rejected``.
     config : WordsConfig
     text_file : Path
         The unpaired text.
@@ -91,21 +92,25 @@ def run(
     else:
         prior = hmm.prior
     save_prior(work.folder, prior)
-    arpa = work.folder / _ARPA_NAME
-    write_word_model(
-        arpa,
-        text_file,
-        lexicon,
-        language,
-        order=config.ngram_order,
-        max_words=config.max_words,
-        seed=config.seed,
-    )
-    shape = GraphShape(stay_of(matching, stay), config.silence_probability)
-    figures = build_graph(
-        work.folder, arpa, config.ngram_order, lexicon, PhoneText(text).phones, shape
-    )
-    arpa.unlink()
+    figures_path = work.folder / _FIGURES_NAME
+    if not (work.resumed and figures_path.exists()):
+        arpa = work.folder / _ARPA_NAME
+        write_word_model(
+            arpa,
+            text_file,
+            lexicon,
+            language,
+            order=config.ngram_order,
+            max_words=config.max_words,
+            seed=config.seed,
+        )
+        shape = GraphShape(stay_of(matching, stay), config.silence_probability)
+        built = build_graph(
+            work.folder, arpa, config.ngram_order, lexicon, PhoneText(text).phones, shape
+        )
+        arpa.unlink()
+        write_json(figures_path, built)  # last: a graph whose figures stand is whole
+    figures = json.loads(figures_path.read_text(encoding="utf-8"))
     decoder = WordDecoder.load(work.folder, matching, text, config)
     rejected: list[Rejection] = []
     counts = {"utterances": 0, "words": 0}

@@ -22,10 +22,17 @@ from wav2vec_u.segments.store import SegmentStoreWriter
 RATE = 50.0  # frames a second
 
 
-def make_run(run_dir: Path, *, frames_a_segment: int, frames: str = "noise") -> None:
+def make_run(
+    run_dir: Path,
+    *,
+    frames_a_segment: int,
+    frames: str = "noise",
+    boundaries: str = "viterbi",
+    method: str = "decipherment",
+) -> None:
     """Write a run with finished features and segments only."""
     run_dir.mkdir()
-    config = load_config(None, segments={"boundaries": "viterbi"})
+    config = load_config(None, segments={"boundaries": boundaries}, matching={"method": method})
     write_json(run_dir / "run.json", {"config": config.model_dump(mode="json")})
     rng = np.random.default_rng(0)
     length = 40 * frames_a_segment
@@ -79,6 +86,16 @@ def test_healthy_stages_pass_and_missing_ones_are_named(tmp_path: Path) -> None:
 def test_too_many_segments_a_second_are_found(tmp_path: Path) -> None:
     make_run(tmp_path / "run", frames_a_segment=2)  # 25 Hz
     assert level_of(diagnose(tmp_path / "run"), "segment rate") == "stop"
+
+
+@pytest.mark.parametrize(("method", "level"), [("synthetic", None), ("gan", "stop")])
+def test_frames_as_segments_are_too_many_for_what_does_not_read_frames(
+    tmp_path: Path, method: str, level: str | None
+) -> None:
+    make_run(tmp_path / "run", frames_a_segment=1, boundaries="frames", method=method)
+    levels = {finding.topic: finding.level for finding in diagnose(tmp_path / "run")}
+    assert levels.get("segment rate") == level
+    assert "clusters" not in levels
 
 
 def test_constant_frames_are_found(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ class PlantedRun:
         write_recordings(root / "corpus", recordings)
         self.write_references(self.transcripts)
         pieces = {name: "".join(text.split()) for name, text in train.items()}
-        self._segments(pieces | {"t1#001": "abc", "t1#002": "fed", "t2": "gagbad"})
+        # The second piece before the first: stores stand in the order of batches by length.
+        self._segments(pieces | {"t1#002": "fed", "t1#001": "abc", "t2": "gagbad"})
         (root / "matching").mkdir()
         generator = Generator(len(self.inventory), len(self.inventory), kernel=2)
         save_generator(root / "matching" / "generator.safetensors", generator)
@@ -145,7 +146,8 @@ def planted(tmp_path: Path) -> PlantedRun:
 def test_planted_word_errors_are_counted(planted: PlantedRun) -> None:
     assert "wer" not in planted.evaluate(ceiling=False), "no words were decoded"
     # t1: a substitution; t2: an insertion; t3: both words deleted. Six words were said.
-    heard = {"t1#001": ["abc"], "t1#002": ["fad"], "t2": ["gag", "bad", "a"]}
+    # Stages that batch by length write the second piece before the first.
+    heard = {"t1#002": ["fad"], "t1#001": ["abc"], "t2": ["gag", "bad", "a"]}
     (planted.root / "words").mkdir()
     write_jsonl(
         planted.root / "words" / FILE_NAME,

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,14 +164,42 @@ def test_frames_too_few_for_a_word_are_a_pause(tmp_path: Path) -> None:
     assert search.find(np.zeros((0, len(PHONES)), dtype=np.float32)) == []
 
 
-def test_a_beam_that_loses_every_path_is_widened(tmp_path: Path) -> None:
-    search = make_search(tmp_path, beam=2.0)
-    # Only `c` is heard at first, and no word can end in it: the path goes through what is unlikely.
-    scores, _ = frames_of(["ca"], [3], [0, 0])
-    scores[-3:] = scores[0]
+@pytest.mark.parametrize(("lost", "beams"), [(0, [7.0]), (2, [7.0, 14.0, 28.0])])
+def test_a_beam_that_loses_every_path_is_widened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int, beams: list[float]
+) -> None:
+    search = make_search(tmp_path, beam=7.0)
+    used = losing(search, lost, monkeypatch)
+    scores, planted = frames_of(["ca"], [3], [0, 0])
     found = search.find(scores)
     assert found is not None
-    assert found
+    assert [(item.first, item.end) for item in found] == [(planted[0].first, planted[0].end)]
+    assert used == beams
+
+
+def test_an_utterance_that_every_beam_loses_has_no_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = make_search(tmp_path)
+    losing(search, 99, monkeypatch)
+    assert search.find(frames_of(["ca"], [3], [0, 0])[0]) is None
+
+
+def losing(search: WordSearch, times: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let the decoder lose all paths so many times; return the list of beams that it will use."""
+    decoder = search._decoder
+    used: list[float] = []
+
+    class Losing(decoder.FasterDecoder):  # type: ignore[misc, name-defined]
+        def __init__(self, graph: object, options: Any) -> None:
+            super().__init__(graph, options)
+            used.append(options.beam)
+
+        def reached_final(self) -> bool:
+            return len(used) > times and bool(super().reached_final())
+
+    monkeypatch.setattr(decoder, "FasterDecoder", Losing)
+    return used
 
 
 def test_a_graph_of_another_lexicon_is_refused(tmp_path: Path) -> None:

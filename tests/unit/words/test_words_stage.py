@@ -15,6 +15,7 @@ from wav2vec_u.pipeline import Pipeline
 from wav2vec_u.recognizer import Recognizer
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.files import read_jsonl
 from wav2vec_u.segments.segmenter import Segments
 from wav2vec_u.segments.store import SegmentStoreWriter
 from wav2vec_u.text import stage as text_stage
@@ -58,8 +59,8 @@ def planted(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_stage(planted: Path, **settings: object) -> Work:
-    work = Work(planted / "words")
+def run_stage(planted: Path, *, resumed: bool = False, **settings: object) -> Work:
+    work = Work(planted / "words", resumed=resumed)
     work.folder.mkdir(exist_ok=True)
     stage.run(
         work,
@@ -85,6 +86,44 @@ def test_planted_words_and_their_times(planted: Path) -> None:
     assert work.counts["vocabulary"] == 3
     assert work.counts["rejected"] == {}
     assert not (work.folder / "words.arpa").exists()
+
+
+def test_an_utterance_without_a_path_is_listed(
+    planted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = WordDecoder.decode
+
+    def lose_one(self: WordDecoder, vectors: np.ndarray, times: np.ndarray) -> object:
+        return None if len(vectors) == 12 else decode(self, vectors, times)  # `t1`
+
+    monkeypatch.setattr(WordDecoder, "decode", lose_one)
+    work = run_stage(planted)
+    assert {item.id for item in read_word_hypotheses(work.folder)} == set(SAID) - {"t1"}
+    (rejected,) = read_jsonl(work.folder / "rejected.jsonl")
+    assert (rejected["what"], rejected["reason"]) == ("t1", "no_path")
+    assert work.counts["rejected"] == {"no_path": 1}
+
+
+def test_a_killed_run_keeps_its_graph(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed = run_stage(planted)
+    expected = [item.as_row() for item in read_word_hypotheses(undisturbed.folder)]
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (undisturbed.folder / "hypotheses.jsonl").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(WordDecoder, "decode", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_stage(planted)
+    graph = (undisturbed.folder / "graph.fst").stat().st_mtime_ns
+    resumed = run_stage(planted, resumed=True)
+    assert (undisturbed.folder / "graph.fst").stat().st_mtime_ns == graph
+    assert [item.as_row() for item in read_word_hypotheses(resumed.folder)] == expected
+    assert resumed.counts == undisturbed.counts
+    (resumed.folder / "graph.json").unlink()  # killed while the graph was built
+    run_stage(planted, resumed=True)
+    assert (undisturbed.folder / "graph.fst").stat().st_mtime_ns != graph
 
 
 def test_words_can_be_left_out(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
