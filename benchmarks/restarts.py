@@ -20,7 +20,7 @@ import numpy as np
 
 from wav2vec_u.corpus.references import read_references
 from wav2vec_u.decode.hypotheses import recording_of
-from wav2vec_u.decode.stage import decode_utterance
+from wav2vec_u.decode.stage import decode_greedily
 from wav2vec_u.demo.run import run_demo
 from wav2vec_u.evaluate.error_rate import count_errors, pool
 from wav2vec_u.evaluate.pronounce import Pronouncer
@@ -91,7 +91,7 @@ def error_rate(run: Path, generator: Generator, references: dict[str, list[str]]
     for i, utterance in enumerate(store.ids):
         recording = recording_of(utterance)
         if store.splits[i] == split and recording in references:
-            decoded = decode_utterance(generator, store.vectors(i), store.times(i), phones)
+            decoded = decode_greedily(generator, store.vectors(i), store.times(i), phones)
             hypotheses.setdefault(recording, []).extend(span.phone for span in decoded.spans)
     errors = [count_errors(references[key], said) for key, said in hypotheses.items()]
     return pool(errors).rate

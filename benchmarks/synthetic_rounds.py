@@ -24,11 +24,12 @@ from wav2vec_u.decode.hypotheses import recording_of, time_order
 from wav2vec_u.decode.stage import decode_utterance
 from wav2vec_u.evaluate.error_rate import count_errors, pool
 from wav2vec_u.evaluate.pronounce import Pronouncer
-from wav2vec_u.matching.frame_hmm import FrameHmm
+from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm
 from wav2vec_u.matching.generator import GENERATOR_NAME, load_generator
-from wav2vec_u.matching.rounds import FIGURES_NAME, HMM_NAME
+from wav2vec_u.matching.rounds import FIGURES_NAME
 from wav2vec_u.pipeline import Pipeline
 from wav2vec_u.segments.store import SegmentStore
+from wav2vec_u.selftrain.frame_model import FrameModel
 from wav2vec_u.text.corpus import PhoneText
 
 
@@ -44,7 +45,8 @@ def main() -> None:
     references = read_spoken(run, sorted({recording_of(store.ids[i]) for i in test}))
     rates: dict[str, list[float]] = {}
     for place in sorted(run.glob("matching/member_*/round_*")):
-        rate = error_rate(place, store, test, phones, references)
+        model = FrameModel(load_generator(place / GENERATOR_NAME), FrameHmm.load(place / HMM_NAME))
+        rate = error_rate(model, store, test, phones, references)
         gain = json.loads((place / FIGURES_NAME).read_text(encoding="utf-8"))["gain"]
         print(f"{place.parent.name} {place.name}: PER {rate:.1f}, gain {gain:.3f}", flush=True)
         rates.setdefault(place.parent.name, []).append(round(rate, 2))
@@ -63,19 +65,17 @@ def read_spoken(run: Path, recordings: list[str]) -> dict[str, list[str]]:
 
 
 def error_rate(
-    place: Path,
+    model: FrameModel,
     store: SegmentStore,
     test: Sequence[int],
     phones: list[str],
     references: dict[str, list[str]],
 ) -> float:
-    """Decode `test` with what a round has learned."""
-    generator = load_generator(place / GENERATOR_NAME)
-    hmm = FrameHmm.load(place / HMM_NAME)
+    """Decode `test`, phone by phone, with what a round has learned."""
     heard: dict[str, list[str]] = {name: [] for name in references}
     for i in test:
         if recording_of(store.ids[i]) in heard:
-            decoded = decode_utterance(generator, store.vectors(i), store.times(i), phones, hmm)
+            decoded = decode_utterance(model, store.vectors(i), store.times(i), phones)
             heard[recording_of(store.ids[i])] += [span.phone for span in decoded.spans]
     return pool([count_errors(references[name], heard[name]) for name in references]).rate
 

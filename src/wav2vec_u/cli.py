@@ -143,6 +143,8 @@ for _name, _until, _description in (
     ("segments", "segments", "Cut frames into segments, and the stages before."),
     ("text", "text", "Turn text into phones."),
     ("match", "matching", "Learn the generator without labels, and the stages before."),
+    ("graph", "graph", "Build the decoding graph of the text's words."),
+    ("selftrain", "selftrain", "Train on what is understood, and the stages before."),
     ("decode", "decode", "Decode the phones of all recordings, and the stages before."),
     ("words", "words", "Decode the words of all recordings, and the stages before."),
 ):

@@ -409,8 +409,8 @@ class MatchingConfig(Settings):
     synthetic: SyntheticConfig = SyntheticConfig()
 
 
-class WordsConfig(Settings):
-    """Words from the generator's outputs, by a lexicon and a word n-gram model of the text."""
+class GraphConfig(Settings):
+    """The decoding graph: a lexicon and a word n-gram model of the text."""
 
     method: Literal["graph", "none"] = Field(
         "graph", description="a decoding graph, where the extra `decode` is installed; or no words"
@@ -419,15 +419,69 @@ class WordsConfig(Settings):
     max_words: PositiveInt = Field(
         1_000_000, description="of the text that the word model is estimated from, at random"
     )
-    power: Annotated[float, Field(gt=0)] = Field(
-        0.5, description="exponent of the likelihoods against the word model"
+    fragments: Annotated[int, Field(ge=0)] = Field(
+        1_500, description="phone sequences of which unknown words are put together; 0: none"
+    )
+    stay_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.6, description="that a segment goes on with the phone of the one before it"
     )
     silence_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.3, description="of a pause between two words"
     )
+    word_cost: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="nats that every word costs, against many short ones"
+    )
+    seed: int = 0
+
+
+class SelftrainConfig(Settings):
+    """Rounds in which what is understood of the recordings teaches the next model."""
+
+    method: Literal["rounds", "none"] = Field("rounds", description="or leave it at the matching")
+    rounds: Annotated[int, Field(ge=0)] = Field(
+        4, description="at most; they end when the likelihood gain no longer rises"
+    )
+    generator_power: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.25, description="exponent of the generator's likelihoods beside the mixtures'"
+    )
+    mixture_power: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.1, description="exponent of the mixtures' likelihoods, which are far more extreme"
+    )
+    stay_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.6, description="that a segment goes on with the phone of the one before it"
+    )
+    min_phone_share: Probability = Field(
+        0.002,
+        description="rarer phones are not recognised, where the matching has not said which are",
+    )
+    mixture_context: Annotated[int, Field(ge=0)] = Field(
+        3, description="segments before and after that the mixtures see"
+    )
+    mixture_dim: PositiveInt = Field(40, description="after discriminant analysis; Kaldi: 40")
+    mixture_components: PositiveInt = Field(8, description="Gaussians a phone")
+    sure: Probability = Field(
+        0.9, description="posterior above which a phone becomes a label, where no words are found"
+    )
+    word_sure: Probability = Field(
+        0.1, description="posterior above which a phone of a found word becomes a label"
+    )
+    synthetic_share: Probability = Field(
+        0.5, description="of the synthetic speech, heard beside the recordings, if there is any"
+    )
+    max_hours: PositiveFloat = Field(5.0, description="of recordings that are learned from")
+    epochs: PositiveInt = Field(5, description="of every round")
+    learning_rate: PositiveFloat = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    beam: PositiveFloat = Field(12.0, description="of the search for words, nats")
+    max_active: PositiveInt = Field(4_000, description="states of that search, held at once")
+    seed: int = 0
+
+
+class WordsConfig(Settings):
+    """The search for words in all recordings."""
+
     beam: PositiveFloat = Field(12.0, description="nats; widened where every path was lost")
     max_active: PositiveInt = Field(4_000, description="states held at once")
-    seed: int = 0
 
 
 class EvaluateConfig(Settings):
@@ -524,6 +578,8 @@ class RunConfig(Settings):
     segments: SegmentsConfig = SegmentsConfig()
     text: TextConfig = TextConfig()
     matching: MatchingConfig = MatchingConfig()
+    graph: GraphConfig = GraphConfig()
+    selftrain: SelftrainConfig = SelftrainConfig()
     words: WordsConfig = WordsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     finetune: FinetuneConfig = FinetuneConfig()

@@ -30,6 +30,7 @@ from wav2vec_u.doctor import Finding, diagnose
 from wav2vec_u.encoder.shipped import SHIPPED, find_encoder
 from wav2vec_u.evaluate import stage as evaluate
 from wav2vec_u.features import stage as features
+from wav2vec_u.graph import stage as graph
 from wav2vec_u.matching import stage as matching
 from wav2vec_u.matching.synthetic import Speaker
 from wav2vec_u.recognizer import RUN_FILE, read_run_config
@@ -42,6 +43,7 @@ from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json
 from wav2vec_u.runtime.inputs import hash_files, stamp_files
 from wav2vec_u.segments import stage as segments
+from wav2vec_u.selftrain import stage as selftrain
 from wav2vec_u.silence import stage as silence
 from wav2vec_u.text import stage as text
 from wav2vec_u.text.phonemize import load_phonemizer
@@ -191,26 +193,39 @@ def _start_matching(work: Work, run: RunInputs) -> None:
     matching.run(work, run.config.matching, run.out / "segments", run.out / "text", speaker)
 
 
+def _start_graph(work: Work, run: RunInputs) -> None:
+    graph.run(work, run.config.graph, run.given_text(), run.language, run.out / "text")
+
+
+def _read_extra(run: RunInputs) -> dict[str, str]:
+    # Words are decoded as soon as it is installed.
+    return {"extra": str(graph.installed())}
+
+
+def _start_selftrain(work: Work, run: RunInputs) -> None:
+    selftrain.run(
+        work,
+        run.config.selftrain,
+        segments=run.out / "segments",
+        text=run.out / "text",
+        matching=run.out / "matching",
+        graph=run.out / "graph",
+    )
+
+
 def _start_decode(work: Work, run: RunInputs) -> None:
-    decode.run(work, run.out / "segments", run.out / "text", run.out / "matching")
+    decode.run(work, run.out / "segments", run.out / "text", run.out / "selftrain")
 
 
 def _start_words(work: Work, run: RunInputs) -> None:
     words.run(
         work,
         run.config.words,
-        run.given_text(),
-        run.language,
         segments=run.out / "segments",
         text=run.out / "text",
-        matching=run.out / "matching",
-        stay=run.config.matching.decipherment.stay_probability,
+        selftrain=run.out / "selftrain",
+        graph=run.out / "graph",
     )
-
-
-def _read_extra(run: RunInputs) -> dict[str, str]:
-    # Words are decoded as soon as it is installed.
-    return {"extra": str(words.installed())}
 
 
 def _start_evaluate(work: Work, run: RunInputs) -> None:
@@ -221,7 +236,7 @@ def _start_evaluate(work: Work, run: RunInputs) -> None:
         corpus=run.out / "corpus",
         segments=run.out / "segments",
         text=run.out / "text",
-        matching=run.out / "matching",
+        selftrain=run.out / "selftrain",
         decode=run.out / "decode",
         words=run.out / "words",
         text_config=run.config.text,
@@ -276,23 +291,35 @@ STAGES = (
         resumable=True,
     ),
     Stage(
+        "graph",
+        _start_graph,
+        needs=("text",),
+        figures="{words} words, {states} states",
+        reads=_read_extra,
+    ),
+    Stage(
+        "selftrain",
+        _start_selftrain,
+        needs=("segments", "text", "matching", "graph"),
+        figures="{rounds} rounds",
+        resumable=True,
+    ),
+    Stage(
         "decode",
         _start_decode,
-        needs=("segments", "text", "matching"),
+        needs=("segments", "text", "selftrain"),
         figures="{utterances} utterances, {phones} phones",
     ),
     Stage(
         "words",
         _start_words,
-        needs=("segments", "text", "matching"),
+        needs=("segments", "text", "selftrain", "graph"),
         figures="{utterances} utterances, {words} words",
-        resumable=True,
-        reads=_read_extra,
     ),
     Stage(
         "evaluate",
         _start_evaluate,
-        needs=("corpus", "segments", "text", "matching", "decode", "words"),
+        needs=("corpus", "segments", "text", "selftrain", "decode", "words"),
         figures="PER {per:.1f} % on {utterances_evaluated} recordings",
         reads=_read_references,
     ),
@@ -316,6 +343,7 @@ _METRICS = {
     "seeds_converged": ("matching", "seeds_converged"),
     "selected_seed": ("matching", "selected_seed"),
     "selection_metric": ("matching", "selection_metric"),
+    "selftrain_rounds": ("selftrain", "rounds"),
 }
 
 
@@ -638,6 +666,8 @@ def _figures(stage: Stage, counts: dict[str, Any]) -> str:
         line = stage.figures.format_map(counts)
     except (KeyError, ValueError, TypeError):  # a figure that could not be had: None, or missing
         line = ""
+    if "stopped" in counts:
+        line += f"; stopped: {counts['stopped']}"
     rejected = counts.get("rejected")
     if rejected:
         reasons = ", ".join(f"{number} {reason}" for reason, number in rejected.items())

@@ -14,12 +14,11 @@ import numpy.typing as npt
 
 from wav2vec_u.config import RunConfig
 from wav2vec_u.corpus.audio import AudioError, probe_audio
-from wav2vec_u.decode.stage import decode_utterance, load_hmm
+from wav2vec_u.decode.stage import decode_utterance
 from wav2vec_u.decode.transcript import TranscribedUtterance, Transcript
 from wav2vec_u.features.encoder import Encoder, load_encoder
 from wav2vec_u.features.extract import Extractor, Rejected
-from wav2vec_u.matching.frame_hmm import FrameHmm
-from wav2vec_u.matching.generator import GENERATOR_NAME, Generator, load_generator
+from wav2vec_u.graph.stage import usable
 from wav2vec_u.runtime.artifact import read_record
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.segments.blocks import is_usable
@@ -27,15 +26,15 @@ from wav2vec_u.segments.boundaries import bounds_in_seconds
 from wav2vec_u.segments.frame_segmenter import FrameSegmenter
 from wav2vec_u.segments.load import load_segmenter
 from wav2vec_u.segments.segmenter import Segmenter
+from wav2vec_u.selftrain.frame_model import FrameModel
 from wav2vec_u.silence.spans import Span, split_spans
 from wav2vec_u.silence.speech import Utterance
 from wav2vec_u.silence.vad import find_speech, load_vad
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.words.decoder import WordDecoder
-from wav2vec_u.words.stage import installed
 
 RUN_FILE = "run.json"
-_NEEDED_STAGES = ("features", "segments", "text", "matching")
+_NEEDED_STAGES = ("features", "segments", "text", "matching", "selftrain")
 
 
 class Recognizer:
@@ -47,11 +46,10 @@ class Recognizer:
         Settings of the run, for silence and features.
     encoder : Encoder
     segmenter : Segmenter or FrameSegmenter
-    generator : Generator
+    model : FrameModel
+        What says which phone a segment is.
     phones : list of str
-        Names of the generator's outputs; the first is silence.
-    hmm : FrameHmm or None
-        What reads the generator's outputs, where the run has learned it.
+        Names of its outputs; the first is silence.
     words : WordDecoder or None
         What finds words, where the run decodes them.
 
@@ -67,17 +65,15 @@ class Recognizer:
         config: RunConfig,
         encoder: Encoder,
         segmenter: Segmenter | FrameSegmenter,
-        generator: Generator,
+        model: FrameModel,
         phones: list[str],
-        hmm: FrameHmm | None = None,
         words: WordDecoder | None = None,
     ) -> None:
         self.config = config
         self.phones = phones
         self._encoder = encoder
         self._segmenter = segmenter
-        self._generator = generator.eval()
-        self._hmm = hmm
+        self._model = model
         self._words = words
         self._extractor = Extractor(encoder, config.features, config.silence.mode)
         self._vad = load_vad(config.silence)
@@ -111,9 +107,8 @@ class Recognizer:
             config=config,
             encoder=encoder,
             segmenter=segmenter,
-            generator=load_generator(run_dir / "matching" / GENERATOR_NAME),
+            model=FrameModel.load(run_dir / "selftrain"),
             phones=PhoneText(run_dir / "text").phones,
-            hmm=load_hmm(run_dir / "matching"),
             words=_load_words(run_dir, config),
         )
 
@@ -157,9 +152,11 @@ class Recognizer:
             spans=tuple(spans),
         )
         segments, times = self._segment(utterance)
-        decoded = decode_utterance(self._generator, segments, times, self.phones, self._hmm)
-        words = None if self._words is None else self._words.decode(segments, times)
-        return TranscribedUtterance(utterance.start_s, utterance.end_s, decoded.spans, words or ())
+        spoken = None if self._words is None else self._words.decode(segments, times)
+        if spoken is None:
+            decoded = decode_utterance(self._model, segments, times, self.phones)
+            return TranscribedUtterance(utterance.start_s, utterance.end_s, decoded.spans)
+        return TranscribedUtterance(utterance.start_s, utterance.end_s, spoken.phones, spoken.words)
 
     def _segment(
         self, utterance: Utterance
@@ -181,11 +178,10 @@ class Recognizer:
 
 def _load_words(run_dir: Path, config: RunConfig) -> WordDecoder | None:
     """Load the word decoder; None where the run decodes no words, or the extra is missing here."""
-    folder = run_dir / "words"
-    record = read_record(folder)
-    if record is None or "vocabulary" not in record.counts or not installed():
+    graph = run_dir / "graph"
+    if read_record(graph) is None or not usable(graph):
         return None
-    return WordDecoder.load(folder, run_dir / "matching", run_dir / "text", config.words)
+    return WordDecoder.load(graph, run_dir / "selftrain", run_dir / "text", config.words)
 
 
 def read_run_config(run_dir: Path) -> RunConfig:

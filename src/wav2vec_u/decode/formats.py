@@ -46,6 +46,8 @@ def to_json(transcript: Transcript) -> str:
         _round_times(utterance)
         for span in [*utterance["phones"], *utterance["words"]]:
             _round_times(span)
+        for word in utterance["words"]:
+            word["confidence"] = round(word["confidence"], 4)
     return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
 
 

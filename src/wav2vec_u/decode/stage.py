@@ -1,4 +1,4 @@
-"""The decode stage: every utterance through the learned generator, and its model of frames."""
+"""The decode stage: every utterance through the frame model, phone by phone."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from wav2vec_u.corpus.rejections import Rejection, count_by_reason, write_rejections
 from wav2vec_u.decode.greedy import Decoded, greedy
 from wav2vec_u.decode.hypotheses import FILE_NAME, Hypothesis, recording_of
-from wav2vec_u.matching.frame_hmm import FrameHmm
-from wav2vec_u.matching.generator import GENERATOR_NAME, Generator, load_generator
-from wav2vec_u.matching.rounds import HMM_NAME
+from wav2vec_u.matching.generator import Generator
 from wav2vec_u.runtime.artifact import Work
-from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_jsonl
 from wav2vec_u.runtime.progress import progress
 from wav2vec_u.segments.store import SegmentStore
+from wav2vec_u.selftrain.frame_model import FrameModel, checked_log_probs
 from wav2vec_u.text.corpus import PhoneText
 
 
-def run(work: Work, segments: Path, text: Path, matching: Path) -> None:
+def run(work: Work, segments: Path, text: Path, selftrain: Path) -> None:
     """Write ``hypotheses.jsonl`` for all utterances of all splits.
 
     An utterance whose scores are not finite is listed in ``rejected.jsonl`` and left out.
@@ -31,16 +29,15 @@ def run(work: Work, segments: Path, text: Path, matching: Path) -> None:
     ----------
     work : Work
         Folder to write to; gets the counts `utterances`, `phones` and `rejected`.
-    segments, text, matching : Path
+    segments, text, selftrain : Path
         Finished artefacts.
 
     Raises
     ------
     UserError
-        If the generator was made for other phones or other segments than these.
+        If the model was made for other phones or other segments than these.
     """
-    generator = load_generator(matching / GENERATOR_NAME)
-    hmm = load_hmm(matching)
+    model = FrameModel.load(selftrain)
     store = SegmentStore(segments)
     phones = PhoneText(text).phones
     rejected: list[Rejection] = []
@@ -50,9 +47,7 @@ def run(work: Work, segments: Path, text: Path, matching: Path) -> None:
         for index in progress(range(len(store)), label="decode", total=len(store)):
             utterance = store.ids[index]
             try:
-                decoded = decode_utterance(
-                    generator, store.vectors(index), store.times(index), phones, hmm
-                )
+                decoded = decode_utterance(model, store.vectors(index), store.times(index), phones)
             except FloatingPointError as error:
                 rejected.append(Rejection(utterance, "not_finite", str(error)))
                 continue
@@ -71,75 +66,55 @@ def run(work: Work, segments: Path, text: Path, matching: Path) -> None:
     work.counts.update(counts, rejected=count_by_reason(rejected))
 
 
-def load_hmm(matching: Path) -> FrameHmm | None:
-    """Read the model of frames, where the matching has learned one."""
-    path = matching / HMM_NAME
-    return FrameHmm.load(path) if path.exists() else None
-
-
 def decode_utterance(
-    generator: Generator,
-    vectors: np.ndarray,
-    times: np.ndarray,
+    model: FrameModel,
+    vectors: NDArray[np.float32],
+    times: NDArray[np.float32],
     phones: list[str],
-    hmm: FrameHmm | None = None,
 ) -> Decoded:
-    """Decode one utterance.
+    """Find the phones of one utterance with the phone trigram of the text.
 
     One utterance a call, because the generator is a single small convolution: without padding the
     result cannot depend on what else would be in a batch.
 
     Parameters
     ----------
-    generator : Generator
-        In evaluation mode.
+    model : FrameModel
     vectors : (S, P) float32
     times : (S, 2) float32
         Seconds of the original recording.
     phones : list of str
-        The V names of the generator's outputs.
-    hmm : FrameHmm or None
-        Reads the outputs with the phone trigram of the text; None: every segment by itself.
+        The V names of the model's outputs.
 
     Raises
     ------
     FloatingPointError
         If the scores are not finite.
     UserError
-        If the generator does not fit the vectors or the phones.
+        If the model does not fit the vectors.
     """
     if len(vectors) == 0:
         return Decoded((), 0.0)
-    batch = torch.from_numpy(np.array(vectors, dtype=np.float32))[None]  # (1, S, P)
-    mask = torch.ones(batch.shape[:2], dtype=torch.bool)  # (1, S)
-    with torch.inference_mode():
-        try:
-            logits, logit_mask = generator(batch, mask)  # (1, S', V), (1, S')
-        except RuntimeError as error:
-            raise UserError(
-                f"matching: its generator does not fit segments of {batch.shape[2]} dimensions; "
-                "run the matching stage again"
-            ) from error
-    if logits.shape[2] != len(phones):
-        raise UserError(
-            f"matching: its generator knows {logits.shape[2]} phones and phones.txt has "
-            f"{len(phones)}; run the matching stage again"
-        )
-    scores = logits[0].numpy()
-    if not np.isfinite(scores).all():
-        raise FloatingPointError("the generator's scores are not finite")
-    if hmm is not None:
-        scores = _read(hmm, scores)
-    return greedy(scores, output_times(times, generator.stride), phones, logit_mask[0].numpy())
-
-
-def _read(hmm: FrameHmm, scores: np.ndarray) -> np.ndarray:
-    """Return the logarithms of the posteriors under the model, (S', V)."""
-    log_probs = torch.from_numpy(scores).log_softmax(-1).numpy()
-    (posteriors,) = hmm.read([log_probs], threads=1).posteriors
+    (posteriors,) = model.read([vectors])  # (S', V)
     # The floor keeps the logarithm finite, and is far below what any phone wins with.
-    floored: np.ndarray = np.log(np.maximum(posteriors, np.finfo(np.float32).tiny))
-    return floored
+    scores = np.log(np.maximum(posteriors, np.finfo(np.float32).tiny))
+    return greedy(scores, output_times(times, model.generator.stride), phones)
+
+
+def decode_greedily(
+    generator: Generator,
+    vectors: NDArray[np.float32],
+    times: NDArray[np.float32],
+    phones: list[str],
+) -> Decoded:
+    """Find the phones of one utterance segment by segment, without a language model.
+
+    Parameters and errors are those of `decode_utterance`.
+    """
+    if len(vectors) == 0:
+        return Decoded((), 0.0)
+    scores = checked_log_probs(generator, vectors)  # (S', V)
+    return greedy(scores, output_times(times, generator.stride), phones)
 
 
 def output_times(times: np.ndarray, stride: int) -> np.ndarray:

@@ -9,11 +9,21 @@ from wav2vec_u.decode.greedy import PhoneSpan
 
 @dataclass(frozen=True)
 class WordSpan:
-    """One recognised word and its place in the original recording, in seconds."""
+    """One recognised word and its place in the original recording, in seconds.
+
+    Attributes
+    ----------
+    word : str
+        In angle brackets where the text does not hold it: its phones.
+    start_s, end_s : float
+    confidence : float
+        Mean probability of its phones, segment by segment, under the phone trigram: from 0 to 1.
+    """
 
     word: str
     start_s: float
     end_s: float
+    confidence: float
 
 
 @dataclass(frozen=True)

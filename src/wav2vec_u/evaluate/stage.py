@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from wav2vec_u.config import EvaluateConfig, TextConfig
 from wav2vec_u.corpus.manifest import Recording, read_recordings
 from wav2vec_u.corpus.references import read_references
 from wav2vec_u.corpus.rejections import Rejection, count_by_reason, write_rejections
+from wav2vec_u.decode.greedy import Decoded
 from wav2vec_u.decode.hypotheses import (
     Hypothesis,
     join_recordings,
@@ -22,8 +25,10 @@ from wav2vec_u.decode.hypotheses import (
     recording_of,
     time_order,
 )
-from wav2vec_u.decode.stage import decode_utterance, load_hmm
+from wav2vec_u.decode.stage import decode_greedily, decode_utterance
+from wav2vec_u.decode.transcript import WordSpan
 from wav2vec_u.evaluate.ceiling import Vectors, train_ceiling
+from wav2vec_u.evaluate.confidence import right_words, separation
 from wav2vec_u.evaluate.confusion import confusion_table, count_confusions
 from wav2vec_u.evaluate.error_rate import (
     Errors,
@@ -33,17 +38,23 @@ from wav2vec_u.evaluate.error_rate import (
     pool,
 )
 from wav2vec_u.evaluate.pronounce import Pronouncer
-from wav2vec_u.matching.generator import GENERATOR_NAME, Generator, load_generator
+from wav2vec_u.evaluate.steps import Step, measure_steps
+from wav2vec_u.matching.generator import Generator
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json, write_jsonl
 from wav2vec_u.runtime.seeds import numpy_generator
 from wav2vec_u.segments.store import SegmentStore
+from wav2vec_u.selftrain.frame_model import FrameModel
+from wav2vec_u.selftrain.stage import START_NAME
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.text.normalize import Normalizer
-from wav2vec_u.words.hypotheses import read_word_hypotheses
+from wav2vec_u.words.hypotheses import WordHypothesis, read_word_hypotheses
 
 TRAIN_SPLIT = "train"  # what the ceiling learns from
+STEPS_NAME = "steps.json"
+
+Hear = Callable[[NDArray[np.float32], NDArray[np.float32]], Decoded]
 
 
 def run(
@@ -54,7 +65,7 @@ def run(
     corpus: Path,
     segments: Path,
     text: Path,
-    matching: Path,
+    selftrain: Path,
     decode: Path,
     words: Path,
     text_config: TextConfig,
@@ -62,9 +73,11 @@ def run(
 ) -> None:
     """Compare the hypotheses of one split with its transcripts.
 
-    Writes ``metrics.json`` (percentages 0-100), ``utterances.jsonl`` (id, reference, hypothesis,
-    errors), ``confusion.json`` and ``rejected.jsonl``. A recording of the split that has a
-    transcript but no hypothesis, since no speech was found in it, counts as deleted.
+    Writes ``metrics.json`` (percentages 0-100), ``steps.json`` (see `steps.measure_steps`),
+    ``utterances.jsonl`` (id, reference, hypothesis, errors), ``confusion.json`` and
+    ``rejected.jsonl``. What is scored are the phones of the words, where words were decoded.
+    A recording of the split that has a transcript but no hypothesis, since no speech was found in
+    it, counts as deleted.
 
     Parameters
     ----------
@@ -73,7 +86,7 @@ def run(
     config : EvaluateConfig
     references : Path
         Manifest with transcripts.
-    corpus, segments, text, matching, decode, words : Path
+    corpus, segments, text, selftrain, decode, words : Path
         Finished artefacts.
     text_config : TextConfig
         How the text was turned into phones; the transcripts are turned so too.
@@ -94,9 +107,8 @@ def run(
             f"{references}: no transcript of split {config.split} could be turned into phones; "
             f"is it in the language {language}?"
         )
-    hypotheses = join_recordings(
-        read_hypotheses(decode), {recording.id for recording in recordings}
-    )
+    known = {recording.id for recording in recordings}
+    hypotheses = join_recordings(read_hypotheses(decode), known)
     missing = [name for name in spoken if name not in hypotheses]
     if len(missing) == len(spoken):
         raise UserError(
@@ -104,16 +116,21 @@ def run(
             f"{references} transcribes; run the decode stage again"
         )
 
-    heard = {name: _phones_of(hypotheses.get(name)) for name in spoken}
-    metrics, errors = _score(spoken, heard, config)
-    metrics |= _word_rates(words, {name: transcripts[name] for name in spoken}, language, config)
     store = SegmentStore(segments)
     inventory = PhoneText(text).phones
-    generator = load_generator(matching / GENERATOR_NAME)
+    start = FrameModel.load(selftrain / START_NAME)
+    by_step = _before_self_training(_Recordings(store, list(spoken)), spoken, start, inventory)
+    by_step["hmm"] = {name: _phones_of(hypotheses.get(name)) for name in spoken}
+    in_words = join_recordings(map(_as_phones, read_word_hypotheses(words)), known)
+    if in_words:
+        by_step["words"] = {name: _phones_of(in_words.get(name)) for name in spoken}
+    heard = list(by_step.values())[-1]
+    metrics, errors = _score(spoken, heard, config)
+    metrics |= _word_rates(words, {name: transcripts[name] for name in spoken}, language, config)
+    steps = _steps(spoken, by_step, config)
+    write_json(work.folder / STEPS_NAME, steps)
+    metrics |= {f"per_{row['step']}": row["per"] for row in steps}
     metrics |= {
-        "per_greedy": _greedy_rate(spoken, _Recordings(store, list(spoken)), generator, inventory)
-        if load_hmm(matching) is not None
-        else metrics["per"],
         "utterances_evaluated": len(spoken),
         "utterances_without_hypothesis": len(missing),
         "reference_phones": pool(list(errors.values())).reference_phones,
@@ -127,7 +144,7 @@ def run(
             if recording.split == TRAIN_SPLIT != config.split and recording.id in transcripts
         ]
         labelled, _ = _pronounce(train, transcripts, pronouncer)
-        metrics |= _ceiling(store, labelled, spoken, inventory, generator, config)
+        metrics |= _ceiling(store, labelled, spoken, inventory, start.generator, config)
         if "per_ceiling" in metrics:
             metrics["gap"] = metrics["per"] - metrics["per_ceiling"]
 
@@ -181,14 +198,12 @@ class _Recordings:
         times = [self._store.times(i) for i in self._pieces[index]]
         return float(sum((item[:, 1] - item[:, 0]).sum() for item in times))
 
-    def greedy(self, index: int, generator: Generator, phones: list[str]) -> list[str]:
-        """Phones of one recording by arg-max."""
+    def heard(self, index: int, hear: Hear) -> list[str]:
+        """Phones of one recording, as `hear` finds them in its utterances."""
         return [
             span.phone
             for i in self._pieces[index]
-            for span in decode_utterance(
-                generator, self._store.vectors(i), self._store.times(i), phones
-            ).spans
+            for span in hear(self._store.vectors(i), self._store.times(i)).spans
         ]
 
     def vectors(self, index: int) -> Vectors:
@@ -262,8 +277,8 @@ def _score(
 def _word_rates(
     folder: Path, transcripts: dict[str, str], language: str, config: EvaluateConfig
 ) -> dict[str, float]:
-    """Word error rate and its interval; nothing where no words were decoded."""
-    heard: dict[str, list[str]] = {name: [] for name in transcripts}
+    """Word error rate with its interval, and what confidence is worth; nothing without words."""
+    heard: dict[str, list[WordSpan]] = {name: [] for name in transcripts}
     decoded = False
     hypotheses = read_word_hypotheses(folder)
     for hypothesis in sorted(hypotheses, key=lambda piece: time_order(piece.id)):
@@ -271,31 +286,61 @@ def _word_rates(
         # A recording that was not cut has the id of its one utterance, whatever it looks like.
         name = hypothesis.id if hypothesis.id in heard else hypothesis.recording
         if name in heard:
-            heard[name] += [span.word for span in hypothesis.spans]
+            heard[name] += hypothesis.spans
     if not decoded:
         return {}
     normalize = Normalizer(language)
-    errors = [
-        count_errors(normalize(transcript).split(), heard[name])
-        for name, transcript in transcripts.items()
-    ]
+    references = [normalize(transcript).split() for transcript in transcripts.values()]
+    words_heard = [[span.word for span in spans] for spans in heard.values()]
+    errors = list(map(count_errors, references, words_heard))
+    right = chain.from_iterable(map(right_words, references, words_heard))
+    confidences = [span.confidence for spans in heard.values() for span in spans]
     rng = numpy_generator(config.seed, "evaluate", "bootstrap of words")
     low, high = bootstrap_interval(errors, config.bootstrap_samples, rng)
-    return {"wer": pool(errors).rate, "wer_low": low, "wer_high": high}
+    return {
+        "wer": pool(errors).rate,
+        "wer_low": low,
+        "wer_high": high,
+        "word_confidence_auc": separation(confidences, list(right)),
+    }
 
 
-def _greedy_rate(
-    spoken: dict[str, list[str]],
+def _before_self_training(
     recordings: _Recordings,
-    generator: Generator,
+    spoken: dict[str, list[str]],
+    start: FrameModel,
     inventory: list[str],
-) -> float:
-    """Error rate of the generator alone, without the language model that reads it."""
-    errors = [
-        count_errors(reference, recordings.greedy(index, generator, inventory))
-        for index, reference in enumerate(spoken.values())
+) -> dict[str, dict[str, list[str]]]:
+    """Phones of every recording by arg-max, and as the phone trigram reads them."""
+    ways: dict[str, Hear] = {
+        "greedy": lambda vectors, times: decode_greedily(
+            start.generator, vectors, times, inventory
+        ),
+        "lm": lambda vectors, times: decode_utterance(start, vectors, times, inventory),
+    }
+    return {
+        step: {name: recordings.heard(index, hear) for index, name in enumerate(spoken)}
+        for step, hear in ways.items()
+    }
+
+
+def _as_phones(hypothesis: WordHypothesis) -> Hypothesis:
+    return Hypothesis(
+        hypothesis.id, hypothesis.recording, hypothesis.split, hypothesis.phones, log_prob=0.0
+    )
+
+
+def _steps(
+    spoken: dict[str, list[str]],
+    by_step: dict[str, dict[str, list[str]]],
+    config: EvaluateConfig,
+) -> list[dict[str, object]]:
+    steps = [
+        Step(name, [count_errors(spoken[item], phones[item]) for item in spoken])
+        for name, phones in by_step.items()
     ]
-    return pool(errors).rate
+    rng = numpy_generator(config.seed, "evaluate", "bootstrap of steps")
+    return measure_steps(steps, config.bootstrap_samples, rng)
 
 
 def _outside(spoken: dict[str, list[str]], inventory: Sequence[str]) -> int:

@@ -23,6 +23,7 @@ from wav2vec_u.matching.ngram_hmm import Floats, PhoneTransitions, expect
 from wav2vec_u.runtime.checkpoint import load_checkpoint, save_checkpoint
 from wav2vec_u.runtime.errors import UserError
 
+HMM_NAME = "frame_hmm.safetensors"
 PAUSE = 0  # output of the generator: `<SIL>` is the first phone of every inventory
 PAUSE_ABOVE = 0.5  # probability of a pause from which on a frame is one
 PRIOR_FLOOR = 1e-4  # a phone that is hardly ever said must not win wherever it is just thinkable
@@ -68,7 +69,9 @@ class FrameHmm:
     power: float
     stay: float
 
-    def read(self, log_probs: Sequence[Floats], threads: int) -> Read:
+    def read(
+        self, log_probs: Sequence[Floats], threads: int, others: Sequence[Floats] | None = None
+    ) -> Read:
         """Run forward–backward over utterances.
 
         Parameters
@@ -76,6 +79,8 @@ class FrameHmm:
         log_probs : sequence of ndarray, each (S, V)
             Natural logarithms of the generator's probabilities.
         threads : int
+        others : sequence of ndarray or None, each (S, V)
+            Weighted log-likelihoods by another model, which are added; the gain is then no measure.
         """
         voiced = [np.exp(rows[:, PAUSE]) < PAUSE_ABOVE for rows in log_probs]
         lengths = [int(mask.sum()) for mask in voiced]
@@ -91,6 +96,10 @@ class FrameHmm:
         # Among phones alone: a frame must not count as understood because it is no pause.
         kept = log_softmax(np.ascontiguousarray(kept), axis=1)
         scores = self.power * (kept - np.log(prior + PRIOR_FLOOR))  # (S', V')
+        if others is not None:
+            scores += np.concatenate(
+                [rows[mask][:, states] for rows, mask in zip(others, voiced, strict=True)]
+            )
         best = scores.max(axis=1, keepdims=True)
         found = np.zeros(scores.shape, dtype=np.float32)
         with ThreadPoolExecutor(threads) as pool:
@@ -110,6 +119,15 @@ class FrameHmm:
             rows[mask, PAUSE] = 0
         gain = expectations.log_likelihood + float(best.sum(dtype=np.float64))
         return Read(posteriors, gain, n_voiced)
+
+    def likelihoods(self, log_probs: Floats) -> Floats:
+        """Return the weighted log-likelihoods of frames under every output, (S, V).
+
+        They are those that `read` goes by, up to a number for every frame; the pause is an output
+        like others here, for a search that says itself where people pause.
+        """
+        scores: Floats = self.power * (log_probs - np.log(self.prior + PRIOR_FLOOR))
+        return scores
 
     def save(self, path: Path) -> None:
         """Write the model to one safetensors file."""

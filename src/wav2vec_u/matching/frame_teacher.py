@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from wav2vec_u.config import SyntheticConfig
 from wav2vec_u.matching.generator import Generator
 from wav2vec_u.runtime.seeds import numpy_generator, torch_generator
 
@@ -41,7 +40,14 @@ _Crop = tuple[Lesson, int]  # and the first segment that is learned from
 
 
 def teach(
-    generator: Generator, lessons: Sequence[Lesson], epochs: int, config: SyntheticConfig, seed: int
+    generator: Generator,
+    lessons: Sequence[Lesson],
+    *,
+    epochs: int,
+    learning_rate: float,
+    weight_decay: float,
+    seed: int,
+    least_updates: int = 1,
 ) -> float:
     """Teach a generator, from fresh weights.
 
@@ -51,9 +57,11 @@ def teach(
         Of stride 1; trained in place, and left in evaluation mode.
     lessons : sequence of Lesson
     epochs : int
-    config : SyntheticConfig
-        For the optimiser.
+    learning_rate, weight_decay : float
+        Of AdamW.
     seed : int
+    least_updates : int
+        More epochs are made where they would hold fewer updates.
 
     Returns
     -------
@@ -63,12 +71,12 @@ def teach(
     crops = [(lesson, start) for lesson in lessons for start in range(0, len(lesson.labels), CROP)]
     order = numpy_generator(seed, "crops")
     rng = torch_generator(seed, "dropout")
-    optimizer = torch.optim.AdamW(
-        generator.parameters(), config.learning_rate, weight_decay=config.weight_decay
-    )
-    steps = epochs * -(-len(crops) // BATCH_CROPS)
+    optimizer = torch.optim.AdamW(generator.parameters(), learning_rate, weight_decay=weight_decay)
+    batches = -(-len(crops) // BATCH_CROPS)
+    epochs = max(epochs, -(-least_updates // batches))
+    steps = epochs * batches
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=steps + 1, pct_start=LEAST_WARM_UP
+        optimizer, learning_rate, total_steps=steps + 1, pct_start=LEAST_WARM_UP
     )
     generator.train()
     mean_loss = 0.0

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from wav2vec_u.config import MatchingConfig, SyntheticConfig
 from wav2vec_u.matching.batches import TextSource, draw_within, training_utterances
 from wav2vec_u.matching.decipherment import CodeLanguage, learn_language
-from wav2vec_u.matching.frame_hmm import FrameHmm, Read, mean_probabilities
+from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm, Read, mean_probabilities
 from wav2vec_u.matching.frame_teacher import UNKNOWN, Lesson, teach
 from wav2vec_u.matching.generator import (
     GENERATOR_NAME,
@@ -41,7 +41,6 @@ from wav2vec_u.runtime.progress import progress
 from wav2vec_u.runtime.seeds import numpy_generator
 from wav2vec_u.segments.store import SegmentStore
 
-HMM_NAME = "frame_hmm.safetensors"
 LABELS_NAME = "labels.npy"
 FIGURES_NAME = "figures.json"
 BLOCK_SEGMENTS = 8_192  # read at once, which bounds the memory
@@ -202,7 +201,14 @@ class _Rounds:
             lessons += self._real_lessons(number - 1)
         generator = self._untrained(seed)
         epochs = self.config.epochs if number > 0 else self.config.start_epochs
-        loss = teach(generator, lessons, epochs, self.config, seed)
+        loss = teach(
+            generator,
+            lessons,
+            epochs=epochs,
+            learning_rate=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            seed=seed,
+        )
         if not math.isfinite(loss):
             raise UserError(
                 f"matching: in round {number} the loss is no longer a number; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ import torch
 
 from wav2vec_u.config import MatchingConfig
 from wav2vec_u.matching.agreement import CONVERGED_BELOW, disagreements, nearest
-from wav2vec_u.matching.frame_hmm import FrameHmm
+from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm
 from wav2vec_u.matching.gan import train_gan
 from wav2vec_u.matching.generator import GENERATOR_NAME, Generator, save_generator
 from wav2vec_u.matching.readings import Reading, decipher, scored_utterances
-from wav2vec_u.matching.rounds import HMM_NAME, learn_in_rounds, learning_utterances
+from wav2vec_u.matching.rounds import learn_in_rounds, learning_utterances
 from wav2vec_u.matching.selection import Candidate, Score, score, select
 from wav2vec_u.matching.synthetic import Speaker, SyntheticSegments, write_synthetic
 from wav2vec_u.runtime.artifact import Work
@@ -196,7 +195,6 @@ def _by_synthetic_speech(
         resume=work.resumed,
         threads=threads,
     )
-    shutil.rmtree(folder)  # the largest part by far, and of no more use
     members = []
     for heard in found:
         figures = score(heard.candidate, lm, len(phones.phones) - 1)

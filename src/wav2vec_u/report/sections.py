@@ -23,11 +23,13 @@ STAGES = (
     "segments",
     "text",
     "matching",
+    "graph",
+    "selftrain",
     "decode",
     "words",
     "evaluate",
 )
-_STEP_NAMES = ("update", "step", "proposal", "proposals", "iteration", "epoch")
+_STEP_NAMES = ("update", "step", "round", "proposal", "proposals", "iteration", "epoch")
 _MAX_CHARTS = 12
 _MAX_CONFUSED = 40  # phones on a side of the confusion picture
 _SAMPLES = 6
@@ -61,7 +63,32 @@ def results(run_dir: Path) -> Markup:
         )
     rows = [(key, _show(value)) for key, value in sorted(metrics.items())]
     every = element("details", element("summary", "all figures"), table(("figure", "value"), rows))
-    return join([element("div", cards, class_="cards") if cards else None, interval, every])
+    return join(
+        [element("div", cards, class_="cards") if cards else None, interval, _steps(run_dir), every]
+    )
+
+
+_STEPS = {
+    "greedy": "generator alone",
+    "lm": "read with the phone trigram",
+    "hmm": "after self-training",
+    "words": "phones of the words found",
+}
+
+
+def _steps(run_dir: Path) -> Markup | None:
+    """What every step on the way is worth."""
+    path = run_dir / "evaluate" / "steps.json"
+    if not path.exists():
+        return None
+    rows = []
+    for step in json.loads(path.read_text(encoding="utf-8")):
+        gain = ""
+        if "gain" in step:
+            gain = f"{step['gain']:+.1f} [{step['gain_low']:+.1f} to {step['gain_high']:+.1f}]"
+        rate = f"{step['per']:.1f} [{step['low']:.1f} to {step['high']:.1f}]"
+        rows.append((_STEPS.get(step["step"], step["step"]), rate, gain))
+    return table(("step", "phone error rate, %", "gain over the one before, points"), rows)
 
 
 def intake(run_dir: Path) -> Markup:
@@ -135,6 +162,8 @@ def training(run_dir: Path) -> Markup:
     logs = {path.parent.name: _log(path) for path in sorted(folder.glob("member_*/log.jsonl"))}
     if (folder / "log.jsonl").exists():
         logs["all"] = _log(folder / "log.jsonl")
+    if (run_dir / "selftrain" / "log.jsonl").exists():
+        logs["self-training"] = _log(run_dir / "selftrain" / "log.jsonl")
     logs = {name: rows for name, rows in logs.items() if rows}
     if not logs:
         raise Unavailable("there are no training logs")

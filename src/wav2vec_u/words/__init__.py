@@ -1,1 +1,1 @@
-"""From phones to words: a word n-gram model, a decoding graph, and the search through it."""
+"""The words of every utterance, with their phones and times."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from wav2vec_u.decode.greedy import PhoneSpan
 from wav2vec_u.decode.transcript import WordSpan
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import read_jsonl
@@ -23,12 +24,15 @@ class WordHypothesis:
         The utterance, the recording it is a piece of, and its split.
     spans : tuple of WordSpan
         In time order.
+    phones : tuple of PhoneSpan
+        What the words were said with.
     """
 
     id: str
     recording: str
     split: str
     spans: tuple[WordSpan, ...]
+    phones: tuple[PhoneSpan, ...]
 
     def as_row(self) -> dict[str, object]:
         """One line of ``hypotheses.jsonl``; times are rounded to the millisecond."""
@@ -39,6 +43,10 @@ class WordHypothesis:
             "words": [span.word for span in self.spans],
             "start_s": [round(span.start_s, 3) for span in self.spans],
             "end_s": [round(span.end_s, 3) for span in self.spans],
+            "confidence": [round(span.confidence, 4) for span in self.spans],
+            "phones": [span.phone for span in self.phones],
+            "phone_start_s": [round(span.start_s, 3) for span in self.phones],
+            "phone_end_s": [round(span.end_s, 3) for span in self.phones],
         }
 
 
@@ -55,9 +63,14 @@ def read_word_hypotheses(folder: Path) -> Iterator[WordHypothesis]:
         return
     try:
         for row in read_jsonl(path):
-            spans = zip(row["words"], row["start_s"], row["end_s"], strict=True)
+            spans = zip(row["words"], row["start_s"], row["end_s"], row["confidence"], strict=True)
+            phones = zip(row["phones"], row["phone_start_s"], row["phone_end_s"], strict=True)
             yield WordHypothesis(
-                row["id"], row["recording"], row["split"], tuple(WordSpan(*span) for span in spans)
+                row["id"],
+                row["recording"],
+                row["split"],
+                tuple(WordSpan(*span) for span in spans),
+                tuple(PhoneSpan(*span) for span in phones),
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: holds no readable words; run the words stage again") from error

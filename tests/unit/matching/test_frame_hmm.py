@@ -63,12 +63,15 @@ def join(*pieces: Floats) -> Floats:
     return np.concatenate(pieces)
 
 
-def all_paths(hmm: FrameHmm, log_probs: Floats) -> tuple[float, np.ndarray]:
+def all_paths(
+    hmm: FrameHmm, log_probs: Floats, others: Floats | None = None
+) -> tuple[float, np.ndarray]:
     """Return the gain of one utterance without pauses and (S, V) posteriors, in plain Python.
 
     A path says for every frame which phone it is and whether it goes on with the frame before it
     or is a new phone, which may be the same one again.
     """
+    others = np.zeros_like(log_probs) if others is None else others
     transitions, n, length = hmm.language.transitions, len(STATES), len(log_probs)
     unigram, trigram = transitions.unigram.tolist(), transitions.trigram.tolist()
     said = [sum(math.exp(float(row[k])) for k in STATES) for row in log_probs]  # no pause
@@ -77,9 +80,10 @@ def all_paths(hmm: FrameHmm, log_probs: Floats) -> tuple[float, np.ndarray]:
         [
             (math.exp(float(row[k])) / share / (float(hmm.prior[k]) / known + PRIOR_FLOOR))
             ** hmm.power
+            * math.exp(float(other[k]))
             for k in STATES
         ]
-        for row, share in zip(log_probs, said, strict=True)
+        for row, other, share in zip(log_probs, others, said, strict=True)
     ]
     total = 0.0
     mass = np.zeros((length, OUTPUTS))
@@ -151,6 +155,79 @@ def test_phones_that_are_no_states_and_pauses_get_nothing_of_what_is_spoken() ->
     assert not found[:, [PAUSE, *RARE]].any()
     np.testing.assert_allclose(found[:, STATES].sum(axis=1), 1, atol=1e-5)
     assert math.isfinite(read.gain)
+
+
+# --- what another model says of the frames ---
+
+
+def other_opinion(length: int, seed: int) -> Floats:
+    """Return weighted log-likelihoods, of a density: they may be far from a distribution."""
+    scores: Floats = np.random.default_rng(seed).normal(-20, 2, (length, OUTPUTS)).astype("f4")
+    return scores
+
+
+@pytest.mark.parametrize("power", [0.6, 1.0])
+def test_with_others_posteriors_are_the_sums_over_all_paths(power: float) -> None:
+    hmm = model(1, power=power)
+    utterances = [spoken(length, seed) for seed, length in enumerate((5, 1, 4))]
+    others = [other_opinion(len(rows), seed) for seed, rows in enumerate(utterances)]
+    read = hmm.read(utterances, 1, others)
+    without = hmm.read(utterances, threads=1)
+    assert read.voiced == without.voiced == 10
+    for found, alone, rows, other in zip(
+        read.posteriors, without.posteriors, utterances, others, strict=True
+    ):
+        np.testing.assert_allclose(found, all_paths(hmm, rows, other)[1], atol=1e-4)
+        assert np.abs(found - alone).max() > 0.05, "they change what is read"
+
+
+def test_others_are_passed_over_with_the_pauses_of_the_network() -> None:
+    hmm = model(2)
+    rows, other = spoken(4, 7), other_opinion(4, 8)
+    # The other model is sure that the pauses are phones, and has no say in it.
+    loud = np.full((2, OUTPUTS), -50.0, np.float32)
+    loud[:, STATES[0]] = 50.0
+    (found,) = hmm.read(
+        [join(rows[:2], pauses(2), rows[2:])], 1, [join(other[:2], loud, other[2:])]
+    ).posteriors
+    np.testing.assert_allclose(found[[0, 1, 4, 5]], all_paths(hmm, rows, other)[1], atol=1e-4)
+    np.testing.assert_array_equal(found[2:4], np.eye(OUTPUTS)[[PAUSE, PAUSE]])
+
+
+def test_others_that_know_nothing_change_nothing() -> None:
+    hmm = model(3)
+    utterances = corpus(10)
+    rng = np.random.default_rng(0)
+    uniform = [np.tile(rng.normal(size=(len(u), 1)), OUTPUTS).astype("f4") for u in utterances]
+    expected = hmm.read(utterances, threads=1)
+    found = hmm.read(utterances, 1, uniform)
+    for one, other in zip(found.posteriors, expected.posteriors, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_likelihoods_are_weighted_and_divided_by_how_often_an_output_is_said() -> None:
+    hmm = model(4, power=0.3)
+    rows = join(spoken(7, 2), pauses(2))
+    found = hmm.likelihoods(rows)
+    assert found.shape == rows.shape
+    for t, row in enumerate(rows):
+        for output in range(OUTPUTS):
+            expected = 0.3 * (float(row[output]) - math.log(float(hmm.prior[output]) + PRIOR_FLOOR))
+            assert found[t, output] == pytest.approx(expected, abs=1e-4)
+    assert hmm.likelihoods(rows[:0]).shape == (0, OUTPUTS)
+
+
+def test_likelihoods_are_those_that_reading_goes_by() -> None:
+    # A language that allows everything, and no pause: posteriors are normalised likelihoods.
+    n = len(STATES)
+    tables = [np.full(shape, 1 / n, np.float32) for shape in ((n,), (n, n), (n, n + 1, n))]
+    hmm = FrameHmm(CodeLanguage(STATES, PhoneTransitions(*tables)), model(5).prior, 0.6, 1e-6)
+    rows = spoken(9, 3)
+    weights = np.exp(hmm.likelihoods(rows)[:, STATES])
+    (found,) = hmm.read([rows], threads=1).posteriors
+    np.testing.assert_allclose(
+        found[:, STATES], weights / weights.sum(axis=1, keepdims=True), atol=1e-3
+    )
 
 
 # --- edges ---

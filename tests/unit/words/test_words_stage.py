@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from frame_models import even_model, identity_generator, write_selftrain
 from tiny_run import tiny_config, write_corpus
 
-from wav2vec_u.config import TextConfig, WordsConfig
-from wav2vec_u.matching.generator import Generator, save_generator
+from wav2vec_u.config import GraphConfig, TextConfig, WordsConfig
+from wav2vec_u.graph import stage as graph_stage
+from wav2vec_u.graph.search import Found, WordSearch
 from wav2vec_u.pipeline import Pipeline
 from wav2vec_u.recognizer import Recognizer
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import read_jsonl
 from wav2vec_u.segments.segmenter import Segments
-from wav2vec_u.segments.store import SegmentStoreWriter
+from wav2vec_u.segments.store import SegmentStore, SegmentStoreWriter
 from wav2vec_u.text import stage as text_stage
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.words import stage
@@ -35,12 +37,14 @@ def planted(tmp_path: Path) -> Path:
     """Artefacts in which every segment is the one-hot of its letter, 0.1 s long."""
     text = tmp_path / "text.txt"
     text.write_text("\n".join(TEXT) + "\n", encoding="utf-8")
-    for name in ("text", "segments", "matching"):
+    for name in ("text", "segments", "graph"):
         (tmp_path / name).mkdir()
     config = TextConfig(phonemizer="graphemes", min_word_count=1, min_phone_share=0.0)
     text_stage.run(Work(tmp_path / "text"), config, text, "en")
+    build_graph(tmp_path)
     phones = PhoneText(tmp_path / "text").phones
     dim = len(phones)
+    write_selftrain(tmp_path / "selftrain", even_model(identity_generator(dim)))
     with SegmentStoreWriter(tmp_path / "segments", dim, frame_rate_hz=10.0) as writer:
         for name, words in SAID.items():
             labels = np.repeat([phones.index(letter) for letter in "".join(words)], 2).astype(int)
@@ -52,27 +56,34 @@ def planted(tmp_path: Path) -> Path:
             writer.append(
                 name, segments, (np.arange(n) / 10).astype(np.float32), split=split, speaker=None
             )
-    generator = Generator(dim, dim, kernel=1)
-    with torch.no_grad():
-        generator.conv.weight[:, :, 0] = 20 * torch.eye(dim)
-    save_generator(tmp_path / "matching" / "generator.safetensors", generator)
     return tmp_path
 
 
-def run_stage(planted: Path, *, resumed: bool = False, **settings: object) -> Work:
-    work = Work(planted / "words", resumed=resumed)
+def build_graph(planted: Path, **settings: object) -> Work:
+    work = Work(planted / "graph")
+    config = GraphConfig(**{"max_words": 1000, "stay_probability": 0.5, **settings})
+    graph_stage.run(work, config, planted / "text.txt", "en", planted / "text")
+    return work
+
+
+def run_stage(planted: Path, **settings: object) -> Work:
+    work = Work(planted / "words")
     work.folder.mkdir(exist_ok=True)
     stage.run(
         work,
-        WordsConfig(**{"max_words": 1000, **settings}),
-        planted / "text.txt",
-        "en",
+        WordsConfig(**settings),
         segments=planted / "segments",
         text=planted / "text",
-        matching=planted / "matching",
-        stay=0.5,
+        selftrain=planted / "selftrain",
+        graph=planted / "graph",
     )
     return work
+
+
+def load_decoder(planted: Path) -> WordDecoder:
+    return WordDecoder.load(
+        planted / "graph", planted / "selftrain", planted / "text", WordsConfig()
+    )
 
 
 def test_planted_words_and_their_times(planted: Path) -> None:
@@ -83,63 +94,99 @@ def test_planted_words_and_their_times(planted: Path) -> None:
     assert (found["t2#001"].recording, found["t2#001"].split) == ("t2", "test")
     assert work.counts["utterances"] == 4
     assert work.counts["words"] == 6
-    assert work.counts["vocabulary"] == 3
     assert work.counts["rejected"] == {}
-    assert not (work.folder / "words.arpa").exists()
+    assert {path.name for path in work.folder.iterdir()} == {"hypotheses.jsonl", "rejected.jsonl"}
+
+
+def test_the_phones_of_the_words_and_their_times(planted: Path) -> None:
+    for item in read_word_hypotheses(run_stage(planted).folder):
+        letters = list("".join(SAID[item.id]))
+        assert [span.phone for span in item.phones] == letters
+        # Two segments of 0.1 s a letter.
+        starts = 0.2 * np.arange(len(letters))
+        assert [span.start_s for span in item.phones] == pytest.approx(starts, abs=1e-3)
+        assert [span.end_s for span in item.phones] == pytest.approx(starts + 0.2, abs=1e-3)
+
+
+def test_one_utterance_is_decoded_as_the_stage_decodes_it(planted: Path) -> None:
+    decoder = load_decoder(planted)
+    store = SegmentStore(planted / "segments")
+    places = {name: i for i, name in enumerate(store.ids)}
+    for item in read_word_hypotheses(run_stage(planted).folder):
+        i = places[item.id]
+        spoken = decoder.decode(store.vectors(i), store.times(i))
+        assert spoken is not None
+        assert [span.word for span in spoken.words] == [span.word for span in item.spans]
+        for own, other in (
+            *zip(spoken.words, item.spans, strict=True),
+            *zip(spoken.phones, item.phones, strict=True),
+        ):
+            assert own.start_s == pytest.approx(other.start_s, abs=1e-3)
+            assert own.end_s == pytest.approx(other.end_s, abs=1e-3)
 
 
 def test_an_utterance_without_a_path_is_listed(
     planted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode = WordDecoder.decode
+    find = WordSearch.find
 
-    def lose_one(self: WordDecoder, vectors: np.ndarray, times: np.ndarray) -> object:
-        return None if len(vectors) == 12 else decode(self, vectors, times)  # `t1`
+    def lose_one(self: WordSearch, scores: np.ndarray) -> Found | None:
+        return None if len(scores) == 12 else find(self, scores)  # `t1`
 
-    monkeypatch.setattr(WordDecoder, "decode", lose_one)
+    monkeypatch.setattr(WordSearch, "find", lose_one)
     work = run_stage(planted)
     assert {item.id for item in read_word_hypotheses(work.folder)} == set(SAID) - {"t1"}
     (rejected,) = read_jsonl(work.folder / "rejected.jsonl")
     assert (rejected["what"], rejected["reason"]) == ("t1", "no_path")
     assert work.counts["rejected"] == {"no_path": 1}
+    assert work.counts["utterances"] == 3
+    assert load_decoder(planted).decode(*t1_of(planted)) is None
+
+
+def t1_of(planted: Path) -> tuple[np.ndarray, np.ndarray]:
+    store = SegmentStore(planted / "segments")
+    i = store.ids.index("t1")
+    return store.vectors(i), store.times(i)
 
 
 def test_a_killed_run_keeps_its_graph(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an artefact of its own, which this stage only reads."""
     undisturbed = run_stage(planted)
     expected = [item.as_row() for item in read_word_hypotheses(undisturbed.folder)]
+    before = {path: path.stat().st_mtime_ns for path in (planted / "graph").iterdir()}
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     (undisturbed.folder / "hypotheses.jsonl").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(WordDecoder, "decode", killed)
+        patch.setattr(WordSearch, "find", killed)
         with pytest.raises(KeyboardInterrupt):
             run_stage(planted)
-    graph = (undisturbed.folder / "graph.fst").stat().st_mtime_ns
-    resumed = run_stage(planted, resumed=True)
-    assert (undisturbed.folder / "graph.fst").stat().st_mtime_ns == graph
-    assert [item.as_row() for item in read_word_hypotheses(resumed.folder)] == expected
-    assert resumed.counts == undisturbed.counts
-    (resumed.folder / "graph.json").unlink()  # killed while the graph was built
-    run_stage(planted, resumed=True)
-    assert (undisturbed.folder / "graph.fst").stat().st_mtime_ns != graph
+    again = run_stage(planted)
+    assert {path: path.stat().st_mtime_ns for path in (planted / "graph").iterdir()} == before
+    assert [item.as_row() for item in read_word_hypotheses(again.folder)] == expected
+    assert again.counts == undisturbed.counts
 
 
-def test_words_can_be_left_out(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work = run_stage(planted, method="none")
+def test_without_a_graph_there_are_no_words(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_stage, "EXTRA", ("kaldifst", "no-such-package-of-anyones"))
+    work = run_stage(planted)
     assert list(read_word_hypotheses(work.folder)) == []
-    assert work.counts["skipped"] == "words.method is none"
-    monkeypatch.setattr(stage, "EXTRA", ("kaldifst", "no-such-package-of-anyones"))
-    assert not stage.installed()
-    assert run_stage(planted).counts["skipped"] == "the extra decode is missing"
+    assert work.counts == {"utterances": 0, "words": 0, "skipped": "there is no decoding graph"}
+    monkeypatch.undo()
+    shutil.rmtree(planted / "graph")
+    (planted / "graph").mkdir()
+    build_graph(planted, method="none")
+    work = run_stage(planted)
+    assert list(read_word_hypotheses(work.folder)) == []
+    assert work.counts["skipped"] == "there is no decoding graph"
 
 
 def test_a_graph_of_other_phones_is_refused(planted: Path) -> None:
-    work = run_stage(planted)
-    (work.folder / "outputs.json").write_text('["<SIL>", "q"]')
+    (planted / "graph" / "outputs.json").write_text('["<SIL>", "q"]')
     with pytest.raises(UserError, match="of another text"):
-        WordDecoder.load(work.folder, planted / "matching", planted / "text", WordsConfig())
+        load_decoder(planted)
 
 
 def test_a_damaged_list_of_words_is_a_users_error(planted: Path) -> None:
@@ -160,3 +207,7 @@ def test_a_finished_run_finds_the_same_words_in_the_file(tmp_path: Path) -> None
         assert [span.word for span in transcript.words] == [span.word for span in item.spans]
         for span, other in zip(transcript.words, item.spans, strict=True):
             assert span.start_s == pytest.approx(other.start_s, abs=1e-3)
+        assert [span.phone for span in transcript.phones] == [span.phone for span in item.phones]
+        for phone, its in zip(transcript.phones, item.phones, strict=True):
+            assert phone.start_s == pytest.approx(its.start_s, abs=1e-3)
+            assert phone.end_s == pytest.approx(its.end_s, abs=1e-3)

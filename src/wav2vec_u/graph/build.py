@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wav2vec_u.graph.fragments import goes_on, is_fragment
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json, write_text
 from wav2vec_u.text.lexicon import Lexicon
 
 FST_NAME = "graph.fst"
-WORDS_NAME = "words.txt"
 PHONES_NAME = "outputs.json"
 _SYMBOLS_NAME = "symbols.txt"
 _EPSILON = "<eps>"
@@ -37,7 +37,7 @@ SILENCE_LABEL = 1  # label of the generator's first output
 
 @dataclass(frozen=True)
 class GraphShape:
-    """How phones and pauses are expected to last.
+    """How phones and pauses are expected to last, and words to be many.
 
     Attributes
     ----------
@@ -45,16 +45,19 @@ class GraphShape:
         Probability that a phone goes on for another frame.
     silence : float
         Probability of a silence between two words, and at either end.
+    word_cost : float
+        Nats that every word costs beside what the word model says.
     """
 
     stay: float
     silence: float
+    word_cost: float = 0.0
 
 
 def build_graph(
     folder: Path, arpa: Path, order: int, lexicon: Lexicon, phones: list[str], shape: GraphShape
 ) -> dict[str, int]:
-    """Compose the graph and write it as ``graph.fst`` with ``words.txt``.
+    """Compose the graph and write it as ``graph.fst``, with its lexicon.
 
     Parameters
     ----------
@@ -65,6 +68,7 @@ def build_graph(
     order : int
         Of the model.
     lexicon : Lexicon
+        Words, and fragments of unknown ones.
     phones : list of str
         The V outputs of the generator; the first is silence. Words with another phone are left out.
     shape : GraphShape
@@ -72,7 +76,7 @@ def build_graph(
     Returns
     -------
     dict
-        ``words``, ``words_left_out``, ``states``.
+        ``words``, ``fragments``, ``words_left_out``, ``states``.
 
     Raises
     ------
@@ -102,7 +106,7 @@ def build_graph(
     grammar = kaldifst.compile(written)
     table.unlink()
     first_mark = len(phones) + 1  # labels that tell apart what sounds alike, removed by H
-    arcs, last_mark = _lexicon_arcs(spoken, numbers, first_mark, shape.silence)
+    arcs, last_mark = _lexicon_arcs(spoken, numbers, first_mark, shape)
     words = kaldifst.compile("\n".join(arcs))
     kaldifst.add_self_loops(words, [first_mark], [numbers[_BACKOFF]])
     kaldifst.arcsort(words, "olabel")
@@ -120,20 +124,22 @@ def build_graph(
     path = folder / FST_NAME
     if not graph.write(str(path)):
         raise OSError(f"{path}: the decoding graph cannot be written")
-    write_text(folder / WORDS_NAME, "".join(f"{word}\n" for word in lexicon))
+    lexicon.write(folder)
     write_json(folder / PHONES_NAME, phones)
+    words = sum(not is_fragment(word) for word in spoken)
     return {
-        "words": len(spoken),
+        "words": words,
+        "fragments": len(spoken) - words,
         "words_left_out": len(lexicon) - len(spoken),
         "states": graph.num_states,
     }
 
 
 def _lexicon_arcs(
-    spoken: dict[str, list[int]], numbers: dict[str, int], first_mark: int, silence: float
+    spoken: dict[str, list[int]], numbers: dict[str, int], first_mark: int, shape: GraphShape
 ) -> tuple[list[str], int]:
     """Return the arcs of L as text, and the last label that marks what sounds alike."""
-    pause, no_pause = -math.log(silence), -math.log(1 - silence)
+    pause, no_pause = -math.log(shape.silence), -math.log(1 - shape.silence)
     start, loop, paused, marked = 0, 1, 2, 3
     arcs = [
         _arc(start, loop, 0, 0, no_pause),
@@ -156,9 +162,11 @@ def _lexicon_arcs(
                 arcs.append(_arc(here, state, label, output))
                 here = state
                 state += 1
+            elif goes_on(word):
+                arcs.append(_arc(here, loop, label, output))
             else:
-                arcs.append(_arc(here, loop, label, output, no_pause))
-                arcs.append(_arc(here, paused, label, output, pause))
+                arcs.append(_arc(here, loop, label, output, no_pause + shape.word_cost))
+                arcs.append(_arc(here, paused, label, output, pause + shape.word_cost))
     last_mark = first_mark + max(used.values(), default=0) + 1
     arcs.append(_arc(paused, marked, SILENCE_LABEL, 0))
     arcs.append(_arc(marked, loop, last_mark, 0))

@@ -1,0 +1,171 @@
+"""Viterbi beam search for the best words, with the frames of their phones."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wav2vec_u.graph.build import FST_NAME, PHONES_NAME, SILENCE_LABEL
+from wav2vec_u.graph.fragments import goes_on, is_fragment, join
+from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.text.lexicon import read_lexicon
+
+_WIDER = 2.0  # factor on the beam where every path was lost
+_TRIES = 3
+_SILENCE = SILENCE_LABEL - 1  # output of the generator
+
+
+@dataclass(frozen=True)
+class FoundWord:
+    """A word and its frames: the first, and the one after the last.
+
+    A word that the text does not hold is written as its phones, in angle brackets.
+    """
+
+    word: str
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best path through the graph.
+
+    Attributes
+    ----------
+    words : tuple of FoundWord
+        In time order.
+    labels : (T,) int32
+        Output of the generator in every frame.
+    starts : (T,) bool
+        Frames in which a phone or a pause begins; equal neighbours may be two phones.
+    """
+
+    words: tuple[FoundWord, ...]
+    labels: NDArray[np.int32]
+    starts: NDArray[np.bool_]
+
+    def phones(self) -> list[tuple[int, int, int]]:
+        """Return output, first frame and the frame after the last one of every phone."""
+        bounds = [*np.flatnonzero(self.starts).tolist(), len(self.labels)]
+        return [
+            (int(self.labels[first]), first, end)
+            for first, end in pairwise(bounds)
+            if self.labels[first] != _SILENCE
+        ]
+
+
+class WordSearch:
+    """The search through a decoding graph.
+
+    Parameters
+    ----------
+    graph : Path
+        Finished graph stage.
+    beam : float
+        Paths that cost so much more than the best are dropped, nats.
+    max_active : int
+        States that are held at once.
+
+    Raises
+    ------
+    UserError
+        If the graph is missing or damaged, or the extra ``decode`` is not installed.
+    """
+
+    def __init__(self, graph: Path, beam: float, max_active: int) -> None:
+        try:
+            import kaldi_decoder
+            import kaldifst
+        except ImportError as error:
+            raise UserError(
+                "words: decoding words needs kaldifst and kaldi-decoder; "
+                "run: pip install 'wav2vec-u[decode]'"
+            ) from error
+        self._kaldifst: Any = kaldifst
+        self._decoder: Any = kaldi_decoder
+        path = graph / FST_NAME
+        if not path.exists():
+            raise UserError(f"{graph}: holds no decoding graph; run again")
+        lexicon = read_lexicon(graph)
+        try:
+            self.phones: list[str] = json.loads((graph / PHONES_NAME).read_text(encoding="utf-8"))
+            self._graph = kaldifst.StdVectorFst.read(str(path))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{graph}: its decoding graph is damaged; run again") from error
+        if self._graph is None:
+            raise UserError(f"{graph}: its decoding graph is damaged; run again")
+        self._words = list(lexicon)
+        self._lengths = [len(lexicon[word]) for word in lexicon]
+        self._beam = beam
+        self._max_active = max_active
+
+    def find(self, scores: NDArray[np.float32]) -> Found | None:
+        """Find the best words of one utterance.
+
+        Parameters
+        ----------
+        scores : (T, V) float32
+            Log-likelihoods of the frames, up to a constant of the frame.
+
+        Returns
+        -------
+        Found or None
+            None where even the widest beam lost every path, as in an utterance of fewer frames than
+            any word has phones.
+        """
+        if len(scores) == 0:
+            return Found((), np.zeros(0, np.int32), np.zeros(0, np.bool_))
+        # Further frames of a phone have labels of their own, and the same likelihoods.
+        doubled = np.ascontiguousarray(np.concatenate([scores, scores], axis=1), dtype=np.float32)
+        for attempt in range(_TRIES):
+            options = self._decoder.FasterDecoderOptions(
+                beam=self._beam * _WIDER**attempt, max_active=self._max_active * 2**attempt
+            )
+            decoder = self._decoder.FasterDecoder(self._graph, options)
+            decoder.decode(self._decoder.DecodableCtc(doubled))
+            if not decoder.reached_final():
+                continue
+            found, path = decoder.get_best_path()
+            if found:
+                return self._read(path, scores.shape[1])
+        return None
+
+    def _read(self, path: Any, n_phones: int) -> Found:
+        _, frames, words, _ = self._kaldifst.get_linear_symbol_sequence(path)
+        arcs = np.array(frames, dtype=np.int32)
+        found = Found((), (arcs - 1) % n_phones, arcs <= n_phones)
+        spoken = found.phones()
+        # The path says its words in order, each as the phones of its pronunciation.
+        placed: list[FoundWord] = []
+        fragments: list[FoundWord] = []
+        place = 0
+        for number in words:
+            name, length = self._words[number - 1], self._lengths[number - 1]
+            _, first, _ = spoken[place]
+            _, _, end = spoken[place + length - 1]
+            place += length
+            if fragments and not is_fragment(name):  # an unknown word that was left unfinished
+                placed.append(_joined(fragments))
+                fragments = []
+            if not is_fragment(name):
+                placed.append(FoundWord(name, first, end))
+                continue
+            fragments.append(FoundWord(name, first, end))
+            if not goes_on(name):
+                placed.append(_joined(fragments))
+                fragments = []
+        if fragments:
+            placed.append(_joined(fragments))
+        return Found(tuple(placed), found.labels, found.starts)
+
+
+def _joined(fragments: list[FoundWord]) -> FoundWord:
+    names = [item.word for item in fragments]
+    return FoundWord(join(names), fragments[0].first, fragments[-1].end)

@@ -1,0 +1,74 @@
+"""The graph stage: the decoding graph of the unpaired text."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+from wav2vec_u.config import GraphConfig
+from wav2vec_u.graph.build import FST_NAME, GraphShape, build_graph
+from wav2vec_u.graph.language_model import write_word_model
+from wav2vec_u.runtime.artifact import Work
+from wav2vec_u.text.corpus import PhoneText
+from wav2vec_u.text.lexicon import read_lexicon
+
+EXTRA = ("kaldifst", "kaldilm", "kaldi-decoder")  # what the extra `decode` installs
+_ARPA_NAME = "words.arpa"
+
+
+def installed() -> bool:
+    """Tell whether the extra ``decode`` is there."""
+    try:
+        for name in EXTRA:
+            metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def usable(graph: Path) -> bool:
+    """Tell whether a finished graph stage has made a graph, and this machine can search it."""
+    return installed() and (graph / FST_NAME).exists()
+
+
+def run(work: Work, config: GraphConfig, text_file: Path, language: str, text: Path) -> None:
+    """Build the graph; nothing where it is not wanted, or the extra ``decode`` is not installed.
+
+    Parameters
+    ----------
+    work : Work
+        Gets what `search.WordSearch` loads, and the counts ``words`` (of the graph),
+        ``fragments``, ``words_left_out`` and ``states``.
+    config : GraphConfig
+    text_file : Path
+        The unpaired text.
+    language : str
+    text : Path
+        Finished text stage.
+
+    Raises
+    ------
+    UserError
+        If no word can be recognised.
+    """
+    if config.method == "none" or not installed():
+        why = "graph.method is none" if config.method == "none" else "the extra decode is missing"
+        work.counts.update(words=0, states=0, skipped=why)
+        return
+    arpa = work.folder / _ARPA_NAME
+    lexicon = write_word_model(
+        arpa,
+        text_file,
+        read_lexicon(text),
+        language,
+        order=config.ngram_order,
+        max_words=config.max_words,
+        fragments=config.fragments,
+        seed=config.seed,
+    )
+    shape = GraphShape(config.stay_probability, config.silence_probability, config.word_cost)
+    built = build_graph(
+        work.folder, arpa, config.ngram_order, lexicon, PhoneText(text).phones, shape
+    )
+    arpa.unlink()
+    work.counts.update(built)

@@ -1,0 +1,1 @@
+"""What the recordings teach once they are half understood: mixtures, new generators, new labels."""

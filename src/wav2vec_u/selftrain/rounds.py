@@ -1,0 +1,308 @@
+"""Rounds of self-training: what is understood of the recordings teaches the next model.
+
+A round teaches a fresh generator the labels of the round before, fits mixtures of Gaussians to the
+same labels, and reads the recordings with both: for words of the text where there is a decoding
+graph, else for phones. Words and a second model that errs elsewhere correct what the generator
+alone would repeat for ever. Paper: section 4.3, which trains a hidden Markov model of Gaussian
+mixtures on the labels of the generator, and decodes with words.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wav2vec_u.config import SelftrainConfig
+from wav2vec_u.graph.parallel import SearchSettings, find_all
+from wav2vec_u.graph.search import Found
+from wav2vec_u.matching.decipherment import CodeLanguage
+from wav2vec_u.matching.frame_hmm import FrameHmm, mean_probabilities
+from wav2vec_u.matching.frame_teacher import UNKNOWN, Lesson, teach
+from wav2vec_u.matching.generator import Generator
+from wav2vec_u.matching.synthetic import SyntheticSegments
+from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.files import write_json, write_jsonl
+from wav2vec_u.runtime.progress import progress
+from wav2vec_u.runtime.seeds import numpy_generator
+from wav2vec_u.segments.store import SegmentStore
+from wav2vec_u.selftrain.frame_model import FrameModel, checked_log_probs
+from wav2vec_u.selftrain.mixtures import LEAST_FRAMES, Mixtures
+
+LABELS_NAME = "labels.npy"
+FIGURES_NAME = "figures.json"
+BLOCK_SEGMENTS = 8_192  # read at once, which bounds the memory
+LEAST_UPDATES = 100  # of a generator, however few the recordings
+LEAST_PHONES = 2  # with labels enough for a mixture
+LEAST_VARIETY = 0.25  # of the text's phone perplexity, below which labels have collapsed
+
+_Floats = NDArray[np.float32]
+_Labels = NDArray[np.int32]
+
+
+class Collapsed(UserError):
+    """The labels are no more than a few phones."""
+
+
+class SelfTraining:
+    """The rounds, each in a folder of its own.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``round_NN/``.
+    segments : SegmentStore
+        Of the recordings.
+    utterances : list of int
+        Of `segments`, to learn from.
+    start : Generator
+        What the matching has learned; of stride 1.
+    language : CodeLanguage
+    config : SelftrainConfig
+    synthetic : SyntheticSegments or None
+        Heard beside the recordings, so that phones stay in their places.
+    graph : SearchSettings or None
+        Where words are to be found; None: phones alone.
+    threads : int
+        Also processes that search.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        segments: SegmentStore,
+        utterances: list[int],
+        start: Generator,
+        language: CodeLanguage,
+        config: SelftrainConfig,
+        *,
+        synthetic: SyntheticSegments | None,
+        graph: SearchSettings | None,
+        threads: int,
+    ) -> None:
+        self._folder = folder
+        self._segments = segments
+        self._utterances = utterances
+        self._start = start
+        self._language = language
+        self._config = config
+        self._synthetic = synthetic
+        self._graph = graph
+        self._threads = threads
+
+    def run(self, resume: bool) -> FrameModel:
+        """Do rounds while the gain rises, and return the model of the best.
+
+        Parameters
+        ----------
+        resume : bool
+            Go on from the rounds that an interrupted run of the same settings left.
+
+        Raises
+        ------
+        Collapsed
+            If already the labels of the matching are no more than a few phones.
+        UserError
+            If what an earlier round left is damaged.
+        """
+        gains: list[float] = []
+        for number in progress(range(self._config.rounds + 1), label="self-training"):
+            place = self._place(number)
+            if not (resume and (place / FIGURES_NAME).exists()):
+                place.mkdir(parents=True, exist_ok=True)
+                try:
+                    self._round(number, place)
+                except Collapsed:
+                    if number == 0:
+                        raise
+                    break
+            gains.append(self.figures(number)["gain"])
+            if gains[-1] < max(gains):
+                break
+        rows = ({"round": number, **self.figures(number)} for number in range(len(gains)))
+        write_jsonl(self._folder / "log.jsonl", rows)
+        return FrameModel.load(self._place(gains.index(max(gains))))
+
+    def summary(self) -> dict[str, float]:
+        """Return how many rounds were done, which one was best, and its gain."""
+        done = [
+            number
+            for number in range(self._config.rounds + 1)
+            if (self._place(number) / FIGURES_NAME).exists()
+        ]
+        best = max(done, key=lambda number: self.figures(number)["gain"])
+        return {"rounds": done[-1], "best_round": best, "gain": self.figures(best)["gain"]}
+
+    def figures(self, number: int) -> dict[str, float]:
+        """Return what a finished round has measured."""
+        path = self._place(number) / FIGURES_NAME
+        found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def _place(self, number: int) -> Path:
+        return self._folder / f"round_{number:02d}"
+
+    def _round(self, number: int, place: Path) -> None:
+        """Learn from the labels of the round before, and label the recordings anew."""
+        seed = int(numpy_generator(self._config.seed, "self-training", number).integers(2**31))
+        generator, loss = self._start, None
+        if number > 0:
+            generator, loss = self._taught(self._labels(number - 1), number, seed)
+        said = [checked_log_probs(generator, vectors) for vectors in self._vectors()]
+        config = self._config
+        # Both together count as much as the generator does where it stands alone.
+        alone = FrameHmm(
+            self._language,
+            mean_probabilities(said),
+            2 * config.generator_power,
+            config.stay_probability,
+        )
+        read = [alone.read(block, self._threads) for block in _blocks(said)]
+        gain = sum(item.gain for item in read) / max(1, sum(item.voiced for item in read))
+        if number > 0:
+            labels = self._labels(number - 1)
+        else:
+            labels = [
+                _sure_labels(posteriors, config.sure)
+                for item in read
+                for posteriors in item.posteriors
+            ]
+        self._check_variety(labels)
+        mixtures = Mixtures(
+            config.mixture_context, config.mixture_dim, config.mixture_components, seed
+        ).fit(lambda: zip(self._vectors(), labels, strict=True), said[0].shape[1])
+        model = FrameModel(
+            generator,
+            replace(alone, power=config.generator_power),
+            mixtures,
+            config.mixture_power,
+        )
+        model.save(place)
+        heard = self._hear(model)
+        np.save(place / LABELS_NAME, np.concatenate(heard))
+        sure = float(np.mean(np.concatenate(heard) != UNKNOWN))
+        figures = {"loss": loss, "gain": round(gain, 5), "sure": round(sure, 5)}
+        write_json(place / FIGURES_NAME, figures)  # last: a round whose figures stand is done
+
+    def _taught(self, labels: list[_Labels], number: int, seed: int) -> tuple[Generator, float]:
+        """Teach a generator like the first one, from fresh weights; return it and its loss."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # torch's initialisers know no other generator
+            generator = Generator(**self._start.settings)
+        lessons = [
+            Lesson(partial(self._segments.vectors, i), own)
+            for i, own in zip(self._utterances, labels, strict=True)
+        ]
+        loss = teach(
+            generator,
+            lessons + self._synthetic_lessons(seed),
+            epochs=self._config.epochs,
+            learning_rate=self._config.learning_rate,
+            weight_decay=self._config.weight_decay,
+            seed=seed,
+            least_updates=LEAST_UPDATES,
+        )
+        if not math.isfinite(loss):
+            raise UserError(
+                f"selftrain: in round {number} the loss is no longer a number; "
+                "lower selftrain.learning_rate"
+            )
+        return generator, round(loss, 5)
+
+    def _synthetic_lessons(self, seed: int) -> list[Lesson]:
+        if self._synthetic is None:
+            return []
+        count = len(self._synthetic)
+        kept = round(self._config.synthetic_share * count)
+        order = numpy_generator(seed, "synthetic share").permutation(count)
+        return [
+            Lesson(partial(self._synthetic.vectors, i), self._synthetic.labels(i))
+            for i in sorted(order[:kept].tolist())
+        ]
+
+    def _hear(self, model: FrameModel) -> list[_Labels]:
+        """Label the recordings with what the model understands of them."""
+        posteriors = chain.from_iterable(
+            model.read(block, self._threads) for block in _blocks(self._vectors())
+        )
+        if self._graph is None:
+            return [_sure_labels(rows, self._config.sure) for rows in posteriors]
+        likelihoods = (model.likelihoods(vectors) for vectors in self._vectors())
+        found = list(find_all(self._graph, likelihoods, self._threads))
+        return [
+            _agreed_labels(path, rows, self._config.word_sure)
+            for path, rows in zip(found, posteriors, strict=True)
+        ]
+
+    def _labels(self, number: int) -> list[_Labels]:
+        """Read the labels that a finished round has left."""
+        path = self._place(number) / LABELS_NAME
+        ends = np.cumsum([self._segments.length(i) for i in self._utterances])
+        try:
+            labels = np.load(path)
+            if len(labels) != ends[-1]:
+                raise ValueError("is of other recordings")
+        except (OSError, EOFError, ValueError, TypeError) as error:
+            raise UserError(f"{path}: is damaged; remove {self._folder} and run again") from error
+        return np.split(labels, ends[:-1])
+
+    def _vectors(self) -> Iterator[_Floats]:
+        return (self._segments.vectors(i) for i in self._utterances)
+
+    def _check_variety(self, labels: list[_Labels]) -> None:
+        """Stop where a few phones stand for all, since that only gets worse."""
+        states = self._language.phones
+        counts = np.bincount(np.concatenate(labels) + 1, minlength=int(states.max()) + 2)[1:]
+        if (counts >= LEAST_FRAMES).sum() < LEAST_PHONES:
+            raise Collapsed(
+                f"fewer than {LEAST_PHONES} phones have {LEAST_FRAMES} labelled segments; "
+                "give it more recordings"
+            )
+        heard = float(_perplexity(counts[states]))
+        wanted = float(_perplexity(self._language.transitions.unigram))
+        if heard < LEAST_VARIETY * wanted:
+            raise Collapsed(
+                f"the labels have collapsed: they are as varied as {heard:.1f} phones, the text as "
+                f"{wanted:.1f}; the matching has not understood the recordings"
+            )
+
+
+def _blocks(utterances: Iterable[_Floats]) -> Iterator[list[_Floats]]:
+    """Put some thousand segments of utterances together."""
+    block: list[_Floats] = []
+    for item in utterances:
+        block.append(item)
+        if sum(map(len, block)) >= BLOCK_SEGMENTS:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _sure_labels(posteriors: _Floats, sure: float) -> _Labels:
+    """Label the frames (S,) whose best phone is likelier than `sure`."""
+    best = posteriors.argmax(axis=1)
+    return np.where(posteriors.max(axis=1) > sure, best, UNKNOWN).astype(np.int32)
+
+
+def _agreed_labels(path: Found | None, posteriors: _Floats, sure: float) -> _Labels:
+    """Take the phones of the words, but where the phone trigram all but rules them out."""
+    if path is None:
+        return np.full(len(posteriors), UNKNOWN, np.int32)
+    own = posteriors[np.arange(len(path.labels)), path.labels]
+    return np.where(own > sure, path.labels, UNKNOWN).astype(np.int32)
+
+
+def _perplexity(weights: NDArray[Any]) -> float:
+    shares = weights / max(weights.sum(), 1e-12)
+    shares = shares[shares > 0]
+    return float(np.exp(-(shares * np.log(shares)).sum())) if len(shares) else 0.0

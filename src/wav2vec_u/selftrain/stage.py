@@ -1,0 +1,103 @@
+"""The self-training stage: from the matching's generator to the model that transcribes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from wav2vec_u.config import SelftrainConfig
+from wav2vec_u.graph.parallel import SearchSettings
+from wav2vec_u.graph.stage import usable
+from wav2vec_u.matching.decipherment import learn_language
+from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm, mean_probabilities
+from wav2vec_u.matching.generator import GENERATOR_NAME, load_generator
+from wav2vec_u.matching.rounds import learning_utterances
+from wav2vec_u.matching.stage import SYNTHETIC_NAME
+from wav2vec_u.matching.synthetic import SyntheticSegments
+from wav2vec_u.runtime.artifact import Work
+from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.segments.store import SegmentStore
+from wav2vec_u.selftrain.frame_model import FrameModel, checked_log_probs
+from wav2vec_u.selftrain.rounds import Collapsed, SelfTraining
+from wav2vec_u.text.corpus import PhoneText
+
+START_NAME = "start"
+
+
+def run(
+    work: Work,
+    config: SelftrainConfig,
+    *,
+    segments: Path,
+    text: Path,
+    matching: Path,
+    graph: Path,
+) -> None:
+    """Train on what is understood of the recordings, and write the model that reads best.
+
+    Writes what `FrameModel.load` reads, and beneath ``start`` the model before self-training: the
+    matching's generator, read with the phone trigram. Both are the same where there are no rounds:
+    with method ``none``, a generator of another stride than 1, or labels that are no more than a
+    few phones.
+
+    Parameters
+    ----------
+    work : Work
+        Resumed round by round. Gets the counts of `SelfTraining.summary`, or ``stopped``.
+    config : SelftrainConfig
+    segments, text, matching, graph : Path
+        Finished artefacts.
+
+    Raises
+    ------
+    UserError
+        If the artefacts do not belong together, or there is too little to learn from.
+    """
+    store, phones = SegmentStore(segments), PhoneText(text)
+    generator = load_generator(matching / GENERATOR_NAME)
+    if generator.settings["n_phones"] != len(phones.phones):
+        raise UserError(
+            f"matching: its generator knows {generator.settings['n_phones']} phones and phones.txt "
+            f"has {len(phones.phones)}; run the matching stage again"
+        )
+    utterances = learning_utterances(store, config.max_hours * 3600, config.seed)
+    hmm_path = matching / HMM_NAME
+    if hmm_path.exists():
+        hmm = FrameHmm.load(hmm_path)
+    else:
+        said = (checked_log_probs(generator, store.vectors(i)) for i in utterances)
+        hmm = FrameHmm(
+            learn_language(phones, config.min_phone_share),
+            mean_probabilities(said),
+            2 * config.generator_power,
+            config.stay_probability,
+        )
+    start = FrameModel(generator, hmm)
+    place = work.folder / START_NAME
+    place.mkdir(exist_ok=True)
+    start.save(place)
+    if config.method == "none" or generator.stride != 1:
+        start.save(work.folder)
+        work.counts.update(rounds=0)
+        return
+    synthetic = matching / SYNTHETIC_NAME
+    training = SelfTraining(
+        work.folder,
+        store,
+        utterances,
+        generator,
+        hmm.language,
+        config,
+        synthetic=SyntheticSegments(synthetic, store, utterances) if synthetic.exists() else None,
+        graph=SearchSettings(graph, config.beam, config.max_active) if usable(graph) else None,
+        threads=torch.get_num_threads(),
+    )
+    try:
+        training.run(work.resumed).save(work.folder)
+    except Collapsed as collapsed:
+        # What the matching says is poor, and all there is: better shown than lost.
+        start.save(work.folder)
+        work.counts.update(rounds=0, stopped=str(collapsed))
+        return
+    work.counts.update(training.summary())

@@ -1,0 +1,53 @@
+"""A decoding graph of six words, in the folders of finished stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from wav2vec_u.graph.build import GraphShape, build_graph
+from wav2vec_u.graph.language_model import write_word_model
+from wav2vec_u.graph.search import WordSearch
+from wav2vec_u.text.lexicon import Lexicon
+
+PHONES = ["<SIL>", "a", "b", "c", "t"]
+# `at` begins `atta`; `ca` and `ka` sound alike; `tat` ends and begins with the same phone.
+LEXICON = Lexicon(
+    {
+        "at": ("a", "t"),
+        "atta": ("a", "t", "t", "a"),
+        "tat": ("t", "a", "t"),
+        "ca": ("c", "a"),
+        "ka": ("c", "a"),
+        "b": ("b",),
+    }
+)
+TEXT = ["at tat ca b", "tat tat at b", "atta ka b", "b ka at", "ca b tat", "at atta tat"] * 3
+SHAPE = GraphShape(stay=0.5, silence=0.2)
+
+
+def write_model(path: Path, lines: Sequence[str], lexicon: Lexicon, order: int = 2) -> Path:
+    """Write the word model of sentences, and the sentences beside it; return `path`."""
+    text = path.with_name("text.txt")
+    text.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_word_model(path, text, lexicon, "en", order=order, max_words=10_000, seed=0)
+    return path
+
+
+def make_graph(
+    folder: Path,
+    lines: Sequence[str] = tuple(TEXT),
+    lexicon: Lexicon = LEXICON,
+    shape: GraphShape = SHAPE,
+) -> dict[str, int]:
+    """Write ``graph`` and ``text``, with all that a search reads of them; return the figures."""
+    for name in ("graph", "text"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    lexicon.write(folder / "text")
+    arpa = write_model(folder / "words.arpa", lines, lexicon)
+    return build_graph(folder / "graph", arpa, 2, lexicon, PHONES, shape)
+
+
+def open_search(folder: Path, beam: float = 30.0, max_active: int = 10_000) -> WordSearch:
+    """Search what `make_graph` wrote."""
+    return WordSearch(folder / "graph", folder / "text", beam, max_active)
