@@ -367,7 +367,7 @@ class SyntheticConfig(Settings):
 
     hours: PositiveFloat = Field(1.5, description="of synthetic speech")
     rounds: Annotated[int, Field(ge=0)] = Field(
-        5, description="of learning from the recordings, each from the labels of the one before"
+        3, description="of learning from the recordings, each from the labels of the one before"
     )
     min_phone_share: Probability = Field(0.002, description="rarer phones are not recognised")
     power: Annotated[float, Field(gt=0, le=1)] = Field(

@@ -25,6 +25,9 @@ DEMO_SETTINGS: dict[str, Any] = {
     "features": {"encoder": "mfcc"},
     "segments": {"boundaries": "viterbi"},
     "matching": {"method": "decipherment"},
+    # Segments last longer than frames, and do not overlap.
+    "graph": {"stay_probability": 0.2},
+    "selftrain": {"stay_probability": 0.2, "generator_power": 0.4, "mixture_context": 1},
 }
 
 
