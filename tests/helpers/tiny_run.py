@@ -16,7 +16,7 @@ LETTER_SECONDS = (0.06, 0.1)
 
 
 def tiny_config(**overrides: Any) -> RunConfig:
-    """Settings under which the whole pipeline takes about a second."""
+    """Settings under which the whole pipeline takes some seconds."""
     settings: dict[str, Any] = {
         "threads": 1,
         "silence": {"method": "none"},
@@ -29,28 +29,47 @@ def tiny_config(**overrides: Any) -> RunConfig:
         },
         "text": {"phonemizer": "graphemes", "min_word_count": 1},
         "matching": TINY_MATCHING,
+        "graph": {"stay_probability": 0.2, "fragments": 20},
         "selftrain": TINY_SELFTRAIN,
+        "words": TINY_SEARCH,
         "evaluate": {"bootstrap_samples": 20, "ceiling": False},
     }
     return load_config(None, **{**settings, **overrides})
 
 
 TINY_FEATURES: dict[str, Any] = {"encoder": "mfcc", "batch_seconds": 4.0}
+# Not annealed: of so little speech that would end in every phone everywhere.
 TINY_MATCHING: dict[str, Any] = {
     "method": "decipherment",
     "seeds": 2,
     "decipherment": {
         "codes": 16,
         "min_phone_share": 0.0,
-        "bigram_iterations": 3,
-        "trigram_iterations": 2,
-        "final_iterations": 1,
+        "start_sharpness": 1.0,
+        "trigram_sharpness": [1.0],
+        "bigram_iterations": 10,
+        "trigram_iterations": 5,
+        "final_iterations": 10,
+        "generator_kernel": 1,
         "generator_hidden": 16,
-        "generator_epochs": 2,
+        "generator_dropout": 0.0,
+        "generator_epochs": 20,
+        "generator_lr": 0.05,
     },
 }
-# Phones that the tiny matching takes for one another are as good as heard: nothing is too unsure.
-TINY_SELFTRAIN: dict[str, Any] = {"rounds": 1, "epochs": 1, "mixture_components": 2}
+TINY_SEARCH: dict[str, Any] = {"beam": 8.0, "max_active": 200}
+# However unsure a label is, it is one: there are few enough.
+TINY_SELFTRAIN: dict[str, Any] = {
+    "rounds": 1,
+    "epochs": 1,
+    "stay_probability": 0.2,
+    "sure": 0.0,
+    "word_sure": 0.0,
+    "mixture_context": 1,
+    "mixture_dim": 8,
+    "mixture_components": 2,
+    **TINY_SEARCH,
+}
 
 
 def sentences(count: int, seed: int) -> list[list[str]]:
@@ -74,7 +93,7 @@ def speak(words: list[str], rng: np.random.Generator) -> np.ndarray:
     return (samples + 0.003 * rng.standard_normal(len(samples))).astype(np.float32)
 
 
-def write_corpus(folder: Path, n_train: int = 16, n_test: int = 4) -> tuple[Path, Path]:
+def write_corpus(folder: Path, n_train: int = 40, n_test: int = 4) -> tuple[Path, Path]:
     """Write recordings, a manifest with transcripts, and a text of other sentences.
 
     Returns

@@ -1,4 +1,4 @@
-"""A decoding graph of six words, in the folders of finished stages."""
+"""A decoding graph of six words, in the folder of a finished graph stage."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ TEXT = ["at tat ca b", "tat tat at b", "atta ka b", "b ka at", "ca b tat", "at a
 SHAPE = GraphShape(stay=0.5, silence=0.2)
 
 
-def write_model(path: Path, lines: Sequence[str], lexicon: Lexicon, order: int = 2) -> Path:
-    """Write the word model of sentences, and the sentences beside it; return `path`."""
+def write_model(path: Path, lines: Sequence[str], lexicon: Lexicon) -> Path:
+    """Write the word bigrams of sentences, and the sentences beside them; return `path`."""
     text = path.with_name("text.txt")
     text.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    write_word_model(path, text, lexicon, "en", order=order, max_words=10_000, seed=0)
+    write_word_model(path, text, lexicon, "en", order=2, max_words=10_000, fragments=0, seed=0)
     return path
 
 
@@ -40,14 +40,12 @@ def make_graph(
     lexicon: Lexicon = LEXICON,
     shape: GraphShape = SHAPE,
 ) -> dict[str, int]:
-    """Write ``graph`` and ``text``, with all that a search reads of them; return the figures."""
-    for name in ("graph", "text"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    lexicon.write(folder / "text")
+    """Write ``graph``, and the text and its model beside it; return the figures."""
+    (folder / "graph").mkdir(parents=True, exist_ok=True)
     arpa = write_model(folder / "words.arpa", lines, lexicon)
     return build_graph(folder / "graph", arpa, 2, lexicon, PHONES, shape)
 
 
 def open_search(folder: Path, beam: float = 30.0, max_active: int = 10_000) -> WordSearch:
     """Search what `make_graph` wrote."""
-    return WordSearch(folder / "graph", folder / "text", beam, max_active)
+    return WordSearch(folder / "graph", beam, max_active)

@@ -76,7 +76,11 @@ def _gain_interval(
 ) -> tuple[float, float]:
     fewer = np.array([old.total - new.total for old, new in zip(before, after, strict=True)])
     lengths = np.array([item.reference_phones for item in before])
+    if lengths.sum() == 0:
+        return float("nan"), float("nan")
     drawn = rng.integers(len(fewer), size=(samples, len(fewer)))
-    gains = 100.0 * fewer[drawn].sum(axis=1) / np.maximum(lengths[drawn].sum(axis=1), 1)
+    phones = lengths[drawn].sum(axis=1)
+    some = phones > 0  # a draw of nothing but empty references has no rate
+    gains = 100.0 * fewer[drawn].sum(axis=1)[some] / phones[some]
     low, high = np.percentile(gains, [2.5, 97.5])
     return float(low), float(high)

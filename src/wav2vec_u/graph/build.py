@@ -140,7 +140,7 @@ def _lexicon_arcs(
 ) -> tuple[list[str], int]:
     """Return the arcs of L as text, and the last label that marks what sounds alike."""
     pause, no_pause = -math.log(shape.silence), -math.log(1 - shape.silence)
-    start, loop, paused, marked = 0, 1, 2, 3
+    start, loop, paused, marked, inside = range(5)  # inside: of a word that goes on
     arcs = [
         _arc(start, loop, 0, 0, no_pause),
         _arc(start, loop, SILENCE_LABEL, 0, pause),
@@ -148,25 +148,25 @@ def _lexicon_arcs(
     times = Counter(tuple(labels) for labels in spoken.values())
     beginnings = {labels[:end] for labels in times for end in range(1, len(labels))}
     used: Counter[tuple[int, ...]] = Counter()
-    state = marked + 1
+    state = inside + 1
     for word, labels in spoken.items():
         key = tuple(labels)
         path = list(labels)
         if times[key] > 1 or key in beginnings:
             used[key] += 1
             path.append(first_mark + used[key])
-        here = loop
-        for place, label in enumerate(path):
-            output = numbers[word] if place == 0 else 0
-            if place < len(path) - 1:
-                arcs.append(_arc(here, state, label, output))
+        # A word that goes on is ended by a fragment that ends it, and by no other word.
+        for here in (loop, inside) if is_fragment(word) else (loop,):
+            for place, label in enumerate(path[:-1]):
+                arcs.append(_arc(here, state, label, numbers[word] if place == 0 else 0))
                 here = state
                 state += 1
-            elif goes_on(word):
-                arcs.append(_arc(here, loop, label, output))
+            output = numbers[word] if len(path) == 1 else 0
+            if goes_on(word):
+                arcs.append(_arc(here, inside, path[-1], output))
             else:
-                arcs.append(_arc(here, loop, label, output, no_pause + shape.word_cost))
-                arcs.append(_arc(here, paused, label, output, pause + shape.word_cost))
+                arcs.append(_arc(here, loop, path[-1], output, no_pause + shape.word_cost))
+                arcs.append(_arc(here, paused, path[-1], output, pause + shape.word_cost))
     last_mark = first_mark + max(used.values(), default=0) + 1
     arcs.append(_arc(paused, marked, SILENCE_LABEL, 0))
     arcs.append(_arc(marked, loop, last_mark, 0))

@@ -87,6 +87,7 @@ class _Reader:
         self._normalizer = normalizer
         self._seed = seed
         self.lexicon = lexicon
+        self._n_words = len(lexicon)
         self._fragments: Fragments | None = None
         self._rare: list[str] = []
         self.counts = Counter(
@@ -125,6 +126,9 @@ class _Reader:
                     piece = []
             if piece:
                 yield np.array(piece)
+        # Once each, by itself: a fragment that the model has never seen could not be found.
+        for number in range(self._n_words, len(self.lexicon)):
+            yield np.array([number])
 
     def _write(self, word: str, rng: np.random.Generator) -> list[str]:
         """Return the entries of the lexicon that stand for a word; none if nothing can."""

@@ -66,6 +66,8 @@ def find_all(
             idle.put(_start_worker(settings, stack))
         # A thread for every process sends it a batch and waits for the result.
         threads = stack.enter_context(ThreadPoolExecutor(workers))
+        # Who leaves early does not wait for what nobody will read.
+        stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         while batch := list(islice(items, BATCH)):
             waiting.append(threads.submit(_ask, idle, batch))
             if len(waiting) > 2 * workers:
@@ -90,7 +92,7 @@ def _ask(idle: SimpleQueue[Connection], batch: list[_Scores]) -> list[Found | No
     connection = idle.get()
     try:
         connection.send(batch)
-        answer: list[Found | None] | str = connection.recv()
+        answer: list[Found | None] | Exception = connection.recv()
     except (EOFError, OSError) as error:
         raise UserError(
             "words: a process that searches was killed, perhaps for its memory; "
@@ -98,8 +100,8 @@ def _ask(idle: SimpleQueue[Connection], batch: list[_Scores]) -> list[Found | No
         ) from error
     finally:
         idle.put(connection)
-    if isinstance(answer, str):
-        raise UserError(answer)
+    if isinstance(answer, Exception):
+        raise answer
     return answer
 
 
@@ -115,4 +117,6 @@ def _serve(settings: SearchSettings, connection: Connection) -> None:
             search = search or settings.open()
             connection.send([search.find(item) for item in batch])
         except UserError as error:
-            connection.send(str(error))
+            connection.send(error)
+        except Exception as error:  # told where it can be seen, instead of dying in silence
+            connection.send(RuntimeError(f"the search for words failed: {error!r}"))

@@ -151,9 +151,6 @@ class WordSearch:
             _, first, _ = spoken[place]
             _, _, end = spoken[place + length - 1]
             place += length
-            if fragments and not is_fragment(name):  # an unknown word that was left unfinished
-                placed.append(_joined(fragments))
-                fragments = []
             if not is_fragment(name):
                 placed.append(FoundWord(name, first, end))
                 continue
@@ -161,8 +158,6 @@ class WordSearch:
             if not goes_on(name):
                 placed.append(_joined(fragments))
                 fragments = []
-        if fragments:
-            placed.append(_joined(fragments))
         return Found(tuple(placed), found.labels, found.starts)
 
 

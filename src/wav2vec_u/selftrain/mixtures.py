@@ -73,7 +73,7 @@ class Mixtures:
         ----------
         utterances : callable
             Each call returns a fresh iterable of the vectors (S, P) of an utterance and their
-            labels (S,); negative ones are unknown, and passed over. It is called three times. The
+            labels (S,); negative ones are unknown, and passed over. It is called twice. The
             projected frames are held in memory.
         n_phones : int
             V.

@@ -145,8 +145,11 @@ class SelfTraining:
     def figures(self, number: int) -> dict[str, float]:
         """Return what a finished round has measured."""
         path = self._place(number) / FIGURES_NAME
-        found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        try:
+            found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+            return {"loss": found["loss"], "gain": found["gain"], "sure": found["sure"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: is damaged; remove {self._folder} and run again") from error
 
     def _place(self, number: int) -> Path:
         return self._folder / f"round_{number:02d}"

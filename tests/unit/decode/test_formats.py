@@ -143,7 +143,7 @@ def test_overlapping_spans_make_a_valid_tier() -> None:
 
 def test_words_stand_in_the_place_of_phones_where_there_are_any() -> None:
     phones = (PhoneSpan("h", 0.5, 0.6), PhoneSpan("i", 0.6, 0.8), PhoneSpan("x", 1.0, 1.2))
-    words = (WordSpan("hi", 0.5, 0.8), WordSpan("x&y", 1.0, 1.2))
+    words = (WordSpan("hi", 0.5, 0.8, 1.0), WordSpan("x&y", 1.0, 1.2, 0.123456))
     spoken = TranscribedUtterance(0.4, 1.3, phones, words)
     unspoken = TranscribedUtterance(2.0, 2.5, phones[:1])
     transcript = Transcript("a.wav", 3.0, (spoken, unspoken))
@@ -154,7 +154,12 @@ def test_words_stand_in_the_place_of_phones_where_there_are_any() -> None:
     assert list(tiers) == ["utterances", "words", "phones"]
     assert [item for item in tiers["words"] if item[2]] == [(0.5, 0.8, "hi"), (1.0, 1.2, "x&y")]
     value = json.loads(format_transcript(transcript, "json"))
-    assert value["utterances"][0]["words"][1] == {"word": "x&y", "start_s": 1.0, "end_s": 1.2}
+    assert value["utterances"][0]["words"][1] == {
+        "word": "x&y",
+        "start_s": 1.0,
+        "end_s": 1.2,
+        "confidence": 0.1235,
+    }
     assert value["utterances"][1]["words"] == []
     assert [span.word for span in transcript.words] == ["hi", "x&y"]
 

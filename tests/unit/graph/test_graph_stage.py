@@ -14,7 +14,7 @@ from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.text import stage as text_stage
 from wav2vec_u.text.corpus import PhoneText
-from wav2vec_u.text.lexicon import Lexicon
+from wav2vec_u.text.lexicon import Lexicon, read_lexicon
 
 needs_extra = pytest.mark.skipif(not stage.installed(), reason="no extra `decode`")
 
@@ -35,7 +35,7 @@ def text(tmp_path: Path) -> Path:
 def run_stage(text: Path, name: str = "graph", **settings: object) -> Work:
     work = Work(text.with_name(name))
     work.folder.mkdir(exist_ok=True)
-    config = GraphConfig(**{"max_words": 1000, "stay_probability": 0.5, **settings})
+    config = GraphConfig(**{"max_words": 1000, "fragments": 0, "stay_probability": 0.5, **settings})
     stage.run(work, config, text.with_suffix(".txt"), "en", text)
     return work
 
@@ -57,14 +57,13 @@ def test_without_a_graph_none_is_usable(text: Path, monkeypatch: pytest.MonkeyPa
 def test_it_leaves_what_a_search_loads_and_no_more(text: Path) -> None:
     work = run_stage(text)
     left = {path.name for path in work.folder.iterdir()}
-    assert left == {"graph.fst", "words.txt", "outputs.json"}
+    assert left == {"graph.fst", "lexicon.tsv", "outputs.json"}
     assert work.counts["words"] == 3
-    assert work.counts["words_left_out"] == 0
+    assert work.counts["fragments"] == work.counts["words_left_out"] == 0
     assert work.counts["states"] > 10
     assert "skipped" not in work.counts
-    search = WordSearch(work.folder, text, 20.0, 1_000)
-    assert sorted(search.words) == ["abe", "bag", "gab"]
-    assert search.phones == PhoneText(text).phones
+    assert sorted(read_lexicon(work.folder)) == ["abe", "bag", "gab"]
+    assert WordSearch(work.folder, 20.0, 1_000).phones == PhoneText(text).phones
 
 
 @needs_extra
@@ -93,6 +92,7 @@ def test_the_same_settings_make_the_same_graph(text: Path) -> None:
         ("word_cost", 5.0),
         ("ngram_order", 2),
         ("max_words", 20),
+        ("fragments", 5),
     ],
 )
 @needs_extra
@@ -113,7 +113,7 @@ def test_a_phone_stays_as_the_settings_say(text: Path) -> None:
     scores[:, 0] = -30.0  # nobody pauses
     counts = []
     for work in (short, long):
-        found = WordSearch(work.folder, text, 50.0, 10_000).find(scores)
+        found = WordSearch(work.folder, 50.0, 10_000).find(scores)
         assert found is not None
         counts.append(len(found.phones()))
     assert counts[1] < counts[0]

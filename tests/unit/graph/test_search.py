@@ -17,7 +17,7 @@ from word_graphs import LEXICON, PHONES, SHAPE, TEXT, make_graph, open_search, w
 from wav2vec_u.graph.build import GraphShape, build_graph
 from wav2vec_u.graph.search import Found, FoundWord, WordSearch
 from wav2vec_u.runtime.errors import UserError
-from wav2vec_u.text.lexicon import Lexicon
+from wav2vec_u.text.lexicon import Lexicon, read_lexicon
 from wav2vec_u.text.ngram import NgramModel
 
 pytest.importorskip("kaldi_decoder", reason="the extra `decode` is not installed")
@@ -177,14 +177,6 @@ def lasting(phones: Sequence[int], scores: np.ndarray, shape: GraphShape) -> flo
     return float(table[-1])
 
 
-def test_words_that_cost_more_are_fewer(search: WordSearch, tmp_path: Path) -> None:
-    make_graph(tmp_path, shape=replace(SHAPE, word_cost=6.0))
-    dear = open_search(tmp_path)
-    scores = np.log(np.random.default_rng(0).dirichlet(np.full(len(PHONES), 1.0), size=60))
-    counts = [len(find(one, scores.astype(np.float32)).words) for one in (search, dear)]
-    assert counts[1] < counts[0]
-
-
 def test_frames_too_few_for_a_word_are_a_pause(tmp_path: Path) -> None:
     make_graph(tmp_path, ["at at", "at"], Lexicon({"at": ("a", "t")}))
     search = open_search(tmp_path, beam=10.0, max_active=100)
@@ -236,22 +228,28 @@ def losing(search: WordSearch, times: int, monkeypatch: pytest.MonkeyPatch) -> l
     return used
 
 
-def test_a_graph_of_another_lexicon_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_graph_is_refused(tmp_path: Path) -> None:
     make_graph(tmp_path)
-    Lexicon({"at": ("a", "t")}).write(tmp_path / "text")
-    with pytest.raises(UserError, match="run again"):
-        open_search(tmp_path)
-    LEXICON.write(tmp_path / "text")
     (tmp_path / "graph" / "graph.fst").unlink()
     with pytest.raises(UserError, match="no decoding graph"):
         open_search(tmp_path)
 
 
-@pytest.mark.parametrize("damaged", ["words.txt", "outputs.json"])
-def test_a_damaged_graph_is_a_users_error(tmp_path: Path, damaged: str) -> None:
+def test_a_graph_keeps_the_lexicon_that_it_was_built_from(tmp_path: Path) -> None:
     make_graph(tmp_path)
-    (tmp_path / "graph" / damaged).write_bytes(b"\xff{")
-    with pytest.raises(UserError, match="its decoding graph is damaged"):
+    kept = read_lexicon(tmp_path / "graph")
+    assert {word: kept[word] for word in kept} == {word: LEXICON[word] for word in LEXICON}
+    (tmp_path / "graph" / "lexicon.tsv").unlink()
+    with pytest.raises(UserError, match="the lexicon cannot be read"):
+        open_search(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", ["lexicon.tsv", "outputs.json"])
+@pytest.mark.parametrize("content", [b"\xff{", b"{"])
+def test_a_damaged_graph_is_a_users_error(tmp_path: Path, damaged: str, content: bytes) -> None:
+    make_graph(tmp_path)
+    (tmp_path / "graph" / damaged).write_bytes(content)
+    with pytest.raises(UserError, match=r"is damaged|is not UTF-8"):
         open_search(tmp_path)
 
 
@@ -259,7 +257,7 @@ def test_words_of_other_phones_are_left_out(tmp_path: Path) -> None:
     lexicon = Lexicon({"at": ("a", "t"), "xe": ("x", "e")})
     arpa = write_model(tmp_path / "a", ["at xe", "at"], lexicon)
     figures = build_graph(tmp_path, arpa, 2, lexicon, PHONES, SHAPE)
-    assert (figures["words"], figures["words_left_out"]) == (1, 1)
+    assert (figures["words"], figures["words_left_out"], figures["fragments"]) == (1, 1, 0)
     with pytest.raises(UserError, match="no word of the lexicon"):
         build_graph(tmp_path, arpa, 2, lexicon, ["<SIL>", "q"], SHAPE)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from wav2vec_u.config import SyntheticConfig
 from wav2vec_u.matching.frame_teacher import BATCH_CROPS, CROP, UNKNOWN, Lesson, teach
 from wav2vec_u.matching.generator import Generator
 
 DIM, LABELS = 8, 5
-CONFIG = SyntheticConfig(learning_rate=0.1)
 EPOCHS = 40
 Utterance = tuple[NDArray[np.float32], NDArray[np.int32]]
 
@@ -43,6 +42,17 @@ def lesson(vectors: NDArray[np.float32], labels: NDArray[np.int32]) -> Lesson:
 
 def lessons(made: Sequence[Utterance]) -> list[Lesson]:
     return [lesson(vectors, labels) for vectors, labels in made]
+
+
+def learn(generator: Generator, made: Sequence[Lesson], **changed: float) -> float:
+    settings: dict[str, Any] = {
+        "epochs": EPOCHS,
+        "learning_rate": 0.1,
+        "weight_decay": 0.05,
+        "seed": 0,
+        **changed,
+    }
+    return teach(generator, made, **settings)
 
 
 def untrained(seed: int = 0, kernel: int = 1, **options: float) -> Generator:
@@ -90,7 +100,7 @@ def test_planted_labels_come_back_on_vectors_that_were_not_taught(options: dict[
     generator = untrained(**options)
     unseen = utterances([70] * 5, seed=9)
     assert accuracy(generator, unseen) < 0.6
-    loss = teach(generator, lessons(utterances([60] * 40)), EPOCHS, CONFIG, seed=0)
+    loss = learn(generator, lessons(utterances([60] * 40)))
     assert accuracy(generator, unseen) > 0.98
     assert loss < 0.3
     assert not generator.training
@@ -102,7 +112,7 @@ def test_a_label_depends_on_the_vectors_around_it_where_the_kernel_reaches() -> 
         return [(vectors[1:], labels[:-1]) for vectors, labels in made]
 
     generator = untrained(kernel=3)
-    teach(generator, lessons(echo(utterances([60] * 40))), EPOCHS, CONFIG, seed=0)
+    learn(generator, lessons(echo(utterances([60] * 40))))
     vectors, labels = utterances([80], seed=9)[0]
     right = said(generator, vectors)[1:] == labels[:-1]
     assert right.mean() > 0.98
@@ -110,8 +120,30 @@ def test_a_label_depends_on_the_vectors_around_it_where_the_kernel_reaches() -> 
 
 def test_more_epochs_teach_more() -> None:
     made = lessons(utterances([60] * 40))
-    losses = [teach(untrained(), made, epochs, CONFIG, seed=0) for epochs in (1, 5, 25)]
+    losses = [learn(untrained(), made, epochs=epochs) for epochs in (1, 5, 25)]
     assert losses[0] > losses[1] > losses[2]
+
+
+def test_few_utterances_are_heard_more_often_for_as_many_updates() -> None:
+    made = lessons(utterances([CROP] * (BATCH_CROPS + 1)))  # two batches an epoch
+    few, many, asked = untrained(), untrained(), untrained()
+    learn(few, made, epochs=3)
+    learn(many, made, epochs=8)
+    learn(asked, made, epochs=3, least_updates=15)
+    assert alike(weights(asked), weights(many))
+    assert not alike(weights(asked), weights(few))
+    enough = untrained()
+    learn(enough, made, epochs=3, least_updates=6)
+    assert alike(weights(enough), weights(few)), "it is a least number"
+
+
+@pytest.mark.parametrize("setting", ["learning_rate", "weight_decay"])
+def test_settings_of_the_optimiser_are_heeded(setting: str) -> None:
+    made = lessons(utterances([40] * 40))
+    one, other = untrained(), untrained()
+    learn(one, made, epochs=2, **{setting: 0.01})
+    learn(other, made, epochs=2, **{setting: 0.02})
+    assert not alike(weights(one), weights(other))
 
 
 def test_the_loss_is_the_mean_over_labelled_segments() -> None:
@@ -122,8 +154,7 @@ def test_the_loss_is_the_mean_over_labelled_segments() -> None:
     logits = torch.cat([logits_of(generator, vectors) for vectors, _ in made])
     labels = torch.from_numpy(np.concatenate([labels for _, labels in made]).astype(np.int64))
     expected = F.cross_entropy(logits[labels != UNKNOWN], labels[labels != UNKNOWN])
-    barely = SyntheticConfig(learning_rate=1e-9)
-    loss = teach(generator, lessons(made), 2, barely, seed=0)
+    loss = learn(generator, lessons(made), epochs=2, learning_rate=1e-9)
     assert loss == pytest.approx(float(expected), rel=1e-4)
 
 
@@ -134,8 +165,8 @@ def test_only_unknown_labels_teach_nothing() -> None:
     generator = untrained(hidden=4)
     before = weights(generator)
     unknown = [(vectors, np.full_like(labels, UNKNOWN)) for vectors, labels in utterances([30] * 5)]
-    config = SyntheticConfig(learning_rate=0.02, weight_decay=0)
-    assert teach(generator, lessons(unknown), 3, config, seed=0) == 0
+    settings = {"epochs": 3, "learning_rate": 0.02, "weight_decay": 0.0}
+    assert learn(generator, lessons(unknown), **settings) == 0
     assert alike(before, weights(generator))
 
 
@@ -151,8 +182,8 @@ def test_what_stands_at_unknown_labels_does_not_matter() -> None:
         one.append((vectors, partly))
         other.append((strange, partly))
     first, second = untrained(), untrained()
-    teach(first, lessons(one), EPOCHS, CONFIG, seed=0)
-    teach(second, lessons(other), EPOCHS, CONFIG, seed=0)
+    learn(first, lessons(one))
+    learn(second, lessons(other))
     torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=1e-4, atol=1e-5)
     assert accuracy(first, utterances([70] * 3, seed=9)) > 0.95
 
@@ -166,8 +197,8 @@ def test_an_output_that_only_unknown_labels_would_have_asked_for_is_never_said()
         hidden.append((vectors, np.where(doubtful, UNKNOWN, labels).astype(np.int32)))
     unseen = utterances([80] * 3, seed=9, labels=range(last))
     misled, spared = untrained(), untrained()
-    teach(misled, lessons(wrong), EPOCHS, CONFIG, seed=0)
-    teach(spared, lessons(hidden), EPOCHS, CONFIG, seed=0)
+    learn(misled, lessons(wrong))
+    learn(spared, lessons(hidden))
     assert accuracy(misled, unseen) < 0.5
     assert accuracy(spared, unseen) > 0.98
 
@@ -187,7 +218,7 @@ def test_the_last_segments_of_an_utterance_teach_whatever_its_length(length: int
         labels[-tail:] = LABELS - 1
         made.append((vectors, labels))
     generator = untrained()
-    teach(generator, lessons(made), EPOCHS, CONFIG, seed=0)
+    learn(generator, lessons(made))
     assert accuracy(generator, utterances([50], seed=9, labels=[LABELS - 1])) > 0.98
 
 
@@ -202,7 +233,7 @@ def test_short_and_long_utterances_are_learned_from_alike_in_one_batch() -> None
         for item in utterances([length], seed=int(rng.integers(2**31)), labels=[label])
     ]
     generator = untrained()
-    teach(generator, lessons(made), EPOCHS, CONFIG, seed=0)
+    learn(generator, lessons(made))
     for label in range(LABELS):
         assert accuracy(generator, utterances([40], seed=9, labels=[label])) > 0.95
 
@@ -211,9 +242,7 @@ def test_an_empty_utterance_is_passed_over() -> None:
     made = utterances([30] * 6)
     with_empty = [*lessons(made), lesson(np.empty((0, DIM), np.float32), np.empty(0, np.int32))]
     one, other = untrained(), untrained()
-    assert teach(one, lessons(made), 3, CONFIG, seed=0) == teach(
-        other, with_empty, 3, CONFIG, seed=0
-    )
+    assert learn(one, lessons(made), epochs=3) == learn(other, with_empty, epochs=3)
     assert alike(weights(one), weights(other))
 
 
@@ -221,7 +250,7 @@ def test_padding_beside_a_long_utterance_is_nothing_that_was_heard() -> None:
     made = [(vectors + 10, labels) for vectors, labels in utterances([1, 2, 3, 90])]
     generator = untrained(batch_norm=1.0)
     assert generator.norm is not None
-    teach(generator, lessons(made), 80, CONFIG, seed=0)
+    learn(generator, lessons(made), epochs=80)
     heard = np.concatenate([vectors for vectors, _ in made])
     np.testing.assert_allclose(generator.norm.mean.numpy(), heard.mean(axis=0), rtol=0.01)
 
@@ -230,7 +259,7 @@ def test_padding_beside_a_long_utterance_is_nothing_that_was_heard() -> None:
 
 
 def taught(seed: int, generator: Generator, count: int = 40) -> dict[str, torch.Tensor]:
-    teach(generator, lessons(utterances([40] * count)), 2, CONFIG, seed)
+    learn(generator, lessons(utterances([40] * count)), epochs=2, seed=seed)
     return weights(generator)
 
 
@@ -294,6 +323,6 @@ def test_vectors_are_read_anew_every_epoch_and_not_held() -> None:
 
     made = [Lesson(reader(number), np.zeros(10, np.int32)) for number in range(len(reads))]
     assert sum(reads) == 0
-    teach(untrained(), made, 3, CONFIG, seed=0)
+    learn(untrained(), made, epochs=3)
     assert reads == [3] * len(reads)
     assert most <= 2 * BATCH_CROPS

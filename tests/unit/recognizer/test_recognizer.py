@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from frame_models import even_model, write_selftrain
 from numpy.typing import NDArray
 
 from wav2vec_u import recognizer as module
 from wav2vec_u.config import RunConfig, load_config
 from wav2vec_u.corpus import stage as corpus_stage
 from wav2vec_u.decode import stage as decode_stage
+from wav2vec_u.decode.greedy import PhoneSpan
 from wav2vec_u.decode.hypotheses import join_recordings, read_hypotheses
+from wav2vec_u.decode.transcript import WordSpan
 from wav2vec_u.features import stage as features_stage
 from wav2vec_u.matching.generator import Generator, save_generator
 from wav2vec_u.recognizer import Recognizer
@@ -25,6 +28,7 @@ from wav2vec_u.runtime.files import write_json
 from wav2vec_u.segments import stage as segments_stage
 from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.silence import stage as silence_stage
+from wav2vec_u.words.decoder import Spoken
 
 PHONES = ["<SIL>", *(f"p{i}" for i in range(9))]
 RATE = 16_000
@@ -85,6 +89,12 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config,
         lambda work: save_generator(work.folder / "generator.safetensors", generator),
     )
+    make(
+        out,
+        "selftrain",
+        config,
+        lambda work: write_selftrain(work.folder, even_model(generator)),
+    )
     return out
 
 
@@ -104,7 +114,7 @@ def test_says_what_the_run_said(run_dir: Path) -> None:
     with create(
         run_dir / "decode", stage="decode", expected="x", config=RunConfig(), inputs={}
     ) as work:
-        decode_stage.run(work, run_dir / "segments", run_dir / "text", run_dir / "matching")
+        decode_stage.run(work, run_dir / "segments", run_dir / "text", run_dir / "selftrain")
     joined = join_recordings(read_hypotheses(run_dir / "decode"))
     assert set(joined) == {"f0", "f1", "f2", "long"}
     recognizer = Recognizer.load(run_dir)
@@ -116,6 +126,32 @@ def test_says_what_the_run_said(run_dir: Path) -> None:
             assert left.start_s == pytest.approx(right.start_s, abs=2e-3)
             assert left.end_s == pytest.approx(right.end_s, abs=2e-3)
     assert len(recognizer.transcribe(run_dir.parent / "audio" / "long.wav").utterances) > 1
+
+
+def test_phones_are_those_of_the_words_where_words_are_found(run_dir: Path) -> None:
+    path = run_dir.parent / "audio" / "long.wav"
+    recognizer = Recognizer.load(run_dir)
+    alone = recognizer.transcribe(path)
+    assert alone.words == [], "the run has no graph"
+    decoded: list[int] = []
+
+    def every_second(vectors: NDArray[np.float32], times: NDArray[np.float32]) -> Spoken | None:
+        decoded.append(len(vectors))
+        begin, end = float(times[0, 0]), float(times[-1, 1])
+        if len(decoded) % 2:
+            return None  # no sequence of words fits
+        return Spoken((WordSpan("p", begin, end, 0.5),), (PhoneSpan("p1", begin, end),))
+
+    recognizer._words = SimpleNamespace(decode=every_second)  # type: ignore[assignment]
+    both = recognizer.transcribe(path)
+    assert len(both.utterances) == len(decoded) == len(alone.utterances) > 1
+    for number, (found, plain) in enumerate(zip(both.utterances, alone.utterances, strict=True)):
+        if number % 2:
+            assert [span.word for span in found.words] == ["p"]
+            assert [span.phone for span in found.phones] == ["p1"]
+        else:
+            assert found.words == ()
+            assert found.phones == plain.phones
 
 
 def test_other_sample_rates_and_channels_are_heard(run_dir: Path, tmp_path: Path) -> None:
@@ -144,7 +180,7 @@ def test_a_file_that_is_no_audio_is_a_users_error(
         Recognizer.load(run_dir).transcribe(path)
 
 
-@pytest.mark.parametrize("stage", ["features", "segments", "text", "matching"])
+@pytest.mark.parametrize("stage", ["features", "segments", "text", "matching", "selftrain"])
 def test_an_unfinished_run_is_a_users_error(run_dir: Path, stage: str) -> None:
     (run_dir / stage).rename(run_dir / "hidden")
     try:

@@ -52,6 +52,9 @@ def run_dir(tmp_path: Path) -> Path:
             },
         },
     )
+    stage(folder, "graph", {}, words=1234, states=987_654)
+    rounds = [{"round": n, "gain": n / 10, "sure": 0.5, "loss": None} for n in range(3)]
+    stage(folder, "selftrain", {"log.jsonl": rounds}, rounds=2)
     row = {
         "id": EVIL,
         "recording": EVIL,
@@ -68,7 +71,18 @@ def run_dir(tmp_path: Path) -> Path:
         "hypotheses": ["a", "<b>", ""],
         "counts": [[9, 0, 1], [0, 4, 0]],
     }
-    stage(folder, "evaluate", {"utterances.jsonl": [scored], "confusion.json": table})
+    steps = [
+        {"step": "greedy", "per": 50.25, "low": 48.0, "high": 52.5},
+        {
+            **{"step": "hmm", "per": 41.25, "low": 39.0, "high": 43.5},
+            **{"gain": 9.0, "gain_low": -7.25, "gain_high": 11.0},
+        },
+    ]
+    stage(
+        folder,
+        "evaluate",
+        {"utterances.jsonl": [scored], "confusion.json": table, "steps.json": steps},
+    )
     write_json(
         folder / "metrics.json",
         {"per": 41.25, "per_low": 39.0, "per_high": 43.5, "phone_rate_hz": 11.5, "note": EVIL},
@@ -110,6 +124,12 @@ def test_page_shows_what_was_planted(run_dir: Path) -> None:
         "15.5 Hz",
         "-4.75",
         "generator loss",
+        "self-training",
+        "987,654",
+        "generator alone",
+        "50.2 [48.0 to 52.5]",
+        "after self-training",
+        "+9.0 [-7.2 to +11.0]",
         "x → <b>: 100.0 %",
         "a, 0.50–1.00 s",
         "peak <0>",
@@ -139,6 +159,7 @@ def test_every_missing_section_says_so(tmp_path: Path) -> None:
         ("metrics.json", "{"),
         ("corpus/rejected.jsonl", "[]\n"),
         ("matching/selection.json", "3"),
+        ("evaluate/steps.json", "["),
         ("evaluate/confusion.json", '{"references": ["a"], "hypotheses": ["a"], "counts": []}'),
         ("decode/hypotheses.jsonl", '{"id": 1}\n'),
         ("decode/hypotheses.jsonl", "\udcff"),
@@ -155,6 +176,8 @@ def test_a_damaged_file_costs_its_section_only(run_dir: Path, file: str, content
 def test_a_log_that_was_cut_off_is_still_drawn(run_dir: Path) -> None:
     log = run_dir / "matching" / "member_00" / "log.jsonl"
     log.write_text(log.read_text() + '{"update": 100')
+    rounds = run_dir / "selftrain" / "log.jsonl"
+    rounds.write_text(rounds.read_text() + '{"round"')
     text = " ".join(parse(write_report(run_dir).read_text(encoding="utf-8")).text)
     assert "generator loss" in text
 

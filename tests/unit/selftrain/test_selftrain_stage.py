@@ -122,7 +122,7 @@ def test_the_model_reads_held_out_recordings_better_than_the_start(
     work = place.run(folder, settings())
     before, after = FrameModel.load(folder / START_NAME), FrameModel.load(folder)
     assert 35 < place.read_rate(before) < 65
-    assert place.read_rate(after) < 0.45 * place.read_rate(before)
+    assert place.read_rate(after) < 0.5 * place.read_rate(before)
     assert work.counts["rounds"] == work.counts["best_round"] == 2
     assert work.counts["gain"] > 0.5
     assert same_model(after, FrameModel.load(folder / "round_02"))
@@ -140,7 +140,7 @@ def test_words_of_the_graph_are_found(place: Place, tmp_path: Path, hurried: Non
     for name in ("words", "phones"):
         labels = np.load(tmp_path / name / "round_00/labels.npy")
         wrong[name] = (labels != truth)[labels >= 0].mean()
-    assert wrong["words"] < 0.7 * wrong["phones"]
+    assert wrong["words"] < 0.8 * wrong["phones"]
 
 
 def test_a_graph_is_searched_as_the_settings_say_where_it_can_be(
