@@ -16,7 +16,7 @@ from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.files import write_jsonl
 from wav2vec_u.runtime.progress import progress
 from wav2vec_u.segments.store import SegmentStore
-from wav2vec_u.selftrain.frame_model import FrameModel, checked_log_probs
+from wav2vec_u.selftrain.frame_model import FrameModel, checked_log_probs, require_phones
 from wav2vec_u.text.corpus import PhoneText
 
 
@@ -40,6 +40,7 @@ def run(work: Work, segments: Path, text: Path, selftrain: Path) -> None:
     model = FrameModel.load(selftrain)
     store = SegmentStore(segments)
     phones = PhoneText(text).phones
+    require_phones(model.generator, phones)
     rejected: list[Rejection] = []
     counts = {"utterances": 0, "phones": 0}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -199,12 +200,16 @@ class _Recordings:
         return float(sum((item[:, 1] - item[:, 0]).sum() for item in times))
 
     def heard(self, index: int, hear: Hear) -> list[str]:
-        """Phones of one recording, as `hear` finds them in its utterances."""
-        return [
-            span.phone
-            for i in self._pieces[index]
-            for span in hear(self._store.vectors(i), self._store.times(i)).spans
-        ]
+        """Phones of one recording, as `hear` finds them in its utterances.
+
+        Where scores are not finite, nothing is heard, as in the decode stage.
+        """
+        phones: list[str] = []
+        for i in self._pieces[index]:
+            with suppress(FloatingPointError):
+                decoded = hear(self._store.vectors(i), self._store.times(i))
+                phones += [span.phone for span in decoded.spans]
+        return phones
 
     def vectors(self, index: int) -> Vectors:
         """Segment vectors of one recording, (S, P)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -103,6 +104,7 @@ class WordSearch:
             raise UserError(f"{graph}: its decoding graph is damaged; run again")
         self._words = list(lexicon)
         self._lengths = [len(lexicon[word]) for word in lexicon]
+        self._folder = graph
         self._beam = beam
         self._max_active = max_active
 
@@ -136,6 +138,17 @@ class WordSearch:
             if found:
                 return self._read(path, scores.shape[1])
         return None
+
+    def require_phones(self, phones: Sequence[str]) -> None:
+        """Refuse a text of other phones.
+
+        Raises
+        ------
+        UserError
+            If they are not those that the graph was built with.
+        """
+        if self.phones != list(phones):
+            raise UserError(f"{self._folder}: is of another text; run the graph stage again")
 
     def _read(self, path: Any, n_phones: int) -> Found:
         _, frames, words, _ = self._kaldifst.get_linear_symbol_sequence(path)

@@ -120,6 +120,22 @@ class FrameModel:
         return weighted
 
 
+def require_phones(generator: Generator, phones: Sequence[str]) -> None:
+    """Refuse a generator that was made for other phones.
+
+    Raises
+    ------
+    UserError
+        If it does not have just as many outputs.
+    """
+    known = generator.settings["n_phones"]
+    if known != len(phones):
+        raise UserError(
+            f"matching: its generator knows {known} phones and phones.txt has {len(phones)}; "
+            "run the matching stage again"
+        )
+
+
 def checked_log_probs(generator: Generator, vectors: _Floats) -> _Floats:
     """Return what a generator says of an utterance (S, P): logarithms, (S', V).
 

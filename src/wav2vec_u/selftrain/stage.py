@@ -18,7 +18,7 @@ from wav2vec_u.matching.synthetic import SyntheticSegments
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.segments.store import SegmentStore
-from wav2vec_u.selftrain.frame_model import FrameModel, checked_log_probs
+from wav2vec_u.selftrain.frame_model import FrameModel, checked_log_probs, require_phones
 from wav2vec_u.selftrain.rounds import Collapsed, SelfTraining
 from wav2vec_u.text.corpus import PhoneText
 
@@ -56,11 +56,7 @@ def run(
     """
     store, phones = SegmentStore(segments), PhoneText(text)
     generator = load_generator(matching / GENERATOR_NAME)
-    if generator.settings["n_phones"] != len(phones.phones):
-        raise UserError(
-            f"matching: its generator knows {generator.settings['n_phones']} phones and phones.txt "
-            f"has {len(phones.phones)}; run the matching stage again"
-        )
+    require_phones(generator, phones.phones)
     utterances = learning_utterances(store, config.max_hours * 3600, config.seed)
     hmm_path = matching / HMM_NAME
     if hmm_path.exists():
@@ -95,6 +91,8 @@ def run(
     )
     try:
         training.run(work.resumed).save(work.folder)
+    except FloatingPointError as error:
+        raise UserError(f"selftrain: {error}; run the matching stage again") from error
     except Collapsed as collapsed:
         # What the matching says is poor, and all there is: better shown than lost.
         start.save(work.folder)

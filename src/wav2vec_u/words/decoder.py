@@ -15,7 +15,6 @@ from wav2vec_u.decode.stage import output_times
 from wav2vec_u.decode.transcript import WordSpan
 from wav2vec_u.graph.parallel import SearchSettings
 from wav2vec_u.graph.search import Found, WordSearch
-from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.selftrain.frame_model import FrameModel
 from wav2vec_u.text.corpus import PhoneText
 
@@ -51,8 +50,7 @@ class WordDecoder:
             If a file is missing or damaged, or they do not belong together.
         """
         search = SearchSettings(graph, config.beam, config.max_active).open()
-        if search.phones != PhoneText(text).phones:
-            raise UserError(f"{graph}: is of another text; run the graph stage again")
+        search.require_phones(PhoneText(text).phones)
         return cls(FrameModel.load(selftrain), search)
 
     def decode(self, vectors: NDArray[np.float32], times: NDArray[np.float32]) -> Spoken | None:

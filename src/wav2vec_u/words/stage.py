@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wav2vec_u.config import WordsConfig
 from wav2vec_u.corpus.rejections import Rejection, count_by_reason, write_rejections
@@ -29,7 +31,7 @@ def run(
     """Decode all utterances of all splits; nothing where no graph was built.
 
     Writes ``hypotheses.jsonl`` and ``rejected.jsonl`` (``no_path``: no sequence of words fits the
-    utterance).
+    utterance; ``not_finite``: its scores are not finite).
 
     Parameters
     ----------
@@ -53,14 +55,25 @@ def run(
     stride = model.generator.stride
     rejected: list[Rejection] = []
     counts = {"utterances": 0, "words": 0}
-    found = find_all(
-        SearchSettings(graph, config.beam, config.max_active),
-        (model.likelihoods(store.vectors(i)) for i in range(len(store))),
-        torch.get_num_threads(),
-    )
+    not_finite: dict[int, str] = {}
+
+    def scores() -> Iterator[NDArray[np.float32]]:
+        for i in range(len(store)):
+            try:
+                yield model.likelihoods(store.vectors(i))
+            except FloatingPointError as error:
+                not_finite[i] = str(error)
+                yield np.zeros((0, len(phones)), np.float32)
+
+    settings = SearchSettings(graph, config.beam, config.max_active)
+    settings.open().require_phones(phones)
+    found = find_all(settings, scores(), torch.get_num_threads())
 
     def rows() -> Iterator[dict[str, object]]:
         for i, path in enumerate(progress(found, label="words", total=len(store))):
+            if i in not_finite:
+                rejected.append(Rejection(store.ids[i], "not_finite", not_finite[i]))
+                continue
             if path is None:
                 detail = f"no sequence of words fits its {store.length(i)} segments"
                 rejected.append(Rejection(store.ids[i], "no_path", detail))

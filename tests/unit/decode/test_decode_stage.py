@@ -109,11 +109,6 @@ def test_the_language_decides_where_the_generator_cannot(tmp_path: Path) -> None
     assert [span.phone for span in alone.spans] == ["a", "b"]
 
 
-@pytest.mark.xfail(
-    raises=ValueError,
-    strict=True,
-    reason="only the self-training stage compares phones; decode.stage.run promises a UserError",
-)
 def test_model_of_other_phones_is_a_users_error(tmp_path: Path) -> None:
     write_segments(tmp_path / "segments", {"t": [1, 2]})
     with pytest.raises(UserError, match="7 phones"):

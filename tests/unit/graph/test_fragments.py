@@ -98,11 +98,10 @@ def test_a_planted_unknown_word_is_found_as_its_phones(tmp_path: Path) -> None:
     scores[np.arange(len(rows)), rows] = 0.0
     found = WordSearch(tmp_path, 60.0, 10_000).find(scores)
     assert found is not None
-    first, *unknown, last = found.words
+    first, unknown, last = found.words
     assert (first.word, first.first, first.end) == ("at", 0, 6)
-    assert last.word == "bat"
-    # Where one unknown word ends and the next begins, so small a text cannot tell.
-    assert all(item.word[0] + item.word[-1] == "⟨⟩" for item in unknown)
-    assert "".join(item.word[1:-1] for item in unknown) == "cacta"
+    # Where an unknown word ends, so small a text cannot tell: `bat` may be `b` and `at`.
+    assert (unknown.word, last.word) in [("⟨cacta⟩", "bat"), ("⟨cactab⟩", "at")]
+    assert (unknown.first, unknown.end, last.end) == (6, last.first, 30)
     phones = [label for label, _, _ in found.phones()]
     assert phones == [outputs.index(phone) for word in said for phone in word]
