@@ -239,7 +239,8 @@ class SelfTraining:
         )
         if self._graph is None:
             return [_sure_labels(rows, self._config.sure) for rows in posteriors]
-        likelihoods = (model.likelihoods(vectors) for vectors in self._vectors())
+        # All at first: torch's threads would be in the way of the processes that search.
+        likelihoods = [model.likelihoods(vectors) for vectors in self._vectors()]
         found = list(find_all(self._graph, likelihoods, self._threads))
         return [
             _agreed_labels(path, rows, self._config.word_sure)

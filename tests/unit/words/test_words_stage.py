@@ -21,11 +21,12 @@ from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import read_jsonl
 from wav2vec_u.segments.segmenter import Segments
 from wav2vec_u.segments.store import SegmentStore, SegmentStoreWriter
+from wav2vec_u.selftrain.frame_model import FrameModel
 from wav2vec_u.text import stage as text_stage
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.words import stage
 from wav2vec_u.words.decoder import WordDecoder
-from wav2vec_u.words.hypotheses import read_word_hypotheses
+from wav2vec_u.words.hypotheses import WordHypothesis, read_word_hypotheses
 
 pytest.importorskip("kaldi_decoder", reason="the extra `decode` is not installed")
 
@@ -230,3 +231,25 @@ def test_a_finished_run_finds_the_same_words_in_the_file(tmp_path: Path) -> None
         for phone, its in zip(transcript.phones, item.phones, strict=True):
             assert phone.start_s == pytest.approx(its.start_s, abs=1e-3)
             assert phone.end_s == pytest.approx(its.end_s, abs=1e-3)
+
+
+def test_scores_that_are_not_finite_are_listed_and_lose_nothing_else(
+    planted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    likelihoods = FrameModel.likelihoods
+
+    def spoil_one(self: FrameModel, vectors: np.ndarray) -> np.ndarray:
+        if len(vectors) == 12:  # `t1`
+            raise FloatingPointError("the generator's scores are not finite")
+        return likelihoods(self, vectors)
+
+    monkeypatch.setattr(FrameModel, "likelihoods", spoil_one)
+    work = run_stage(planted)
+    found = {item.id: [span.word for span in item.spans] for item in rows_of(work)}
+    assert found == {name: words for name, words in SAID.items() if name != "t1"}
+    (rejected,) = read_jsonl(work.folder / "rejected.jsonl")
+    assert (rejected["what"], rejected["reason"]) == ("t1", "not_finite")
+
+
+def rows_of(work: Work) -> list[WordHypothesis]:
+    return list(read_word_hypotheses(work.folder))
