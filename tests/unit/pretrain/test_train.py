@@ -154,7 +154,7 @@ def test_a_network_of_the_paper(corpus: Corpus, tmp_path: Path, changed: dict[st
 
 def test_the_contrastive_task_is_learned(corpus: Corpus, tmp_path: Path) -> None:
     config = settings(
-        updates=80, learning_rate=2e-2, log_every=20, mask_probability=0.2, **CONTRASTIVE
+        updates=140, learning_rate=2e-2, log_every=20, mask_probability=0.2, **CONTRASTIVE
     )
     run(corpus, tmp_path / "round", config)
     first, *_, last = [line for line in read_log(tmp_path / "round") if "loss" in line]
