@@ -275,13 +275,13 @@ def test_no_phone_is_further_below_the_best_than_the_worst_may_be() -> None:
     ("made", "count"),
     [
         (speech([300], phones=[2]), 1),
-        (speech([300], phones=[2]) + speech([LEAST_FRAMES - 1], phones=[4]), 2),
+        (speech([300], phones=[2]) + speech([LEAST_FRAMES - 1], phones=[4]), 1),
         ([(vectors, np.full_like(labels, UNKNOWN)) for vectors, labels in speech([80])], 0),
     ],
     ids=["one phone", "another too rare", "nothing known"],
 )
-def test_fewer_than_two_phones_tell_of_collapsed_labels(made: list[Utterance], count: int) -> None:
-    with pytest.raises(UserError, match=rf"labels have collapsed to {count} of 5 phones"):
+def test_fewer_than_two_phones_are_too_few(made: list[Utterance], count: int) -> None:
+    with pytest.raises(UserError, match=rf"only {count} of 5 phones have {LEAST_FRAMES} labelled"):
         fitted(made)
 
 

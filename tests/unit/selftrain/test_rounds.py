@@ -31,7 +31,7 @@ from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import read_jsonl
 from wav2vec_u.selftrain import rounds
 from wav2vec_u.selftrain.frame_model import FrameModel
-from wav2vec_u.selftrain.rounds import FIGURES_NAME, LABELS_NAME, SelfTraining
+from wav2vec_u.selftrain.rounds import FIGURES_NAME, LABELS_NAME, Collapsed, SelfTraining
 from wav2vec_u.text.corpus import PhoneText
 
 FEW = 8  # utterances, where little is to be learned
@@ -509,7 +509,7 @@ def test_a_generator_that_says_one_phone_only_has_collapsed(
     with torch.no_grad():
         numb.output.weight.zero_()
         numb.output.bias[5] = 9.0
-    with pytest.raises(UserError, match="collapsed"):
+    with pytest.raises(Collapsed, match="fewer than 2 phones"):
         learner.quick(tmp_path, start=numb).run(resume=False)
 
 
@@ -521,11 +521,13 @@ def test_labels_of_a_few_phones_have_collapsed(
         return [np.arange(length, dtype=np.int32) % 2 + 3 for length in lengths]
 
     monkeypatch.setattr(SelfTraining, "_hear", hear_two)
-    with pytest.raises(
-        UserError, match=r"labels have collapsed: as varied as 2\.0 phones.*selftrain\.method none"
-    ):
-        learner.quick(tmp_path).run(resume=False)
+    training = learner.quick(tmp_path)
+    best = training.run(resume=False)
+    assert same_model(best, FrameModel.load(place_of(tmp_path, 0))), "the round before is kept"
+    assert training.summary()["rounds"] == 0
     assert not (place_of(tmp_path, 1) / FIGURES_NAME).exists()
+    with pytest.raises(Collapsed, match=r"labels have collapsed: .* as 2\.0 phones"):
+        training._check_variety(training._labels(0))
 
 
 def test_pauses_and_unknown_labels_are_no_variety(
@@ -537,8 +539,10 @@ def test_pauses_and_unknown_labels_are_no_variety(
         return [np.array([UNKNOWN, PAUSE, 4], np.int32)[np.arange(n) % 3] for n in lengths]
 
     monkeypatch.setattr(SelfTraining, "_hear", hear)
-    with pytest.raises(UserError, match=r"as varied as 1\.0 phones"):
-        learner.quick(tmp_path).run(resume=False)
+    training = learner.quick(tmp_path)
+    training.run(resume=False)
+    with pytest.raises(Collapsed, match=r"as varied as 1\.0 phones"):
+        training._check_variety(training._labels(0))
 
 
 # --- seeds and interruptions ---
