@@ -16,17 +16,15 @@ import argparse
 import json
 from pathlib import Path
 
-from synthetic_rounds import error_rate, read_spoken
+from synthetic_rounds import error_rate, open_test
 from wav2vec_u.corpus.manifest import read_recordings
 from wav2vec_u.corpus.references import read_references
-from wav2vec_u.decode.hypotheses import recording_of, time_order
+from wav2vec_u.decode.hypotheses import recording_of
 from wav2vec_u.evaluate.error_rate import count_errors, pool
 from wav2vec_u.graph.parallel import SearchSettings, find_all
 from wav2vec_u.pipeline import Pipeline
-from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.selftrain.frame_model import FrameModel
 from wav2vec_u.selftrain.rounds import FIGURES_NAME
-from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.text.normalize import Normalizer
 
 WORKERS = 2
@@ -37,11 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of a finished run")
     run: Path = parser.parse_args().run
-    store = SegmentStore(run / "segments")
-    phones = PhoneText(run / "text").phones
-    test = [i for i, split in enumerate(store.splits) if split == "test"]
-    test.sort(key=lambda i: time_order(store.ids[i]))
-    references = read_spoken(run, sorted({recording_of(store.ids[i]) for i in test}))
+    store, phones, test, references = open_test(run)
     inputs = Pipeline.from_run(run).inputs
     config = inputs.config.words
     graph = SearchSettings(run / "graph", config.beam, config.max_active)

@@ -38,11 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of a finished run")
     run: Path = parser.parse_args().run
-    store = SegmentStore(run / "segments")
-    phones = PhoneText(run / "text").phones
-    test = [i for i, split in enumerate(store.splits) if split == "test"]
-    test.sort(key=lambda i: time_order(store.ids[i]))
-    references = read_spoken(run, sorted({recording_of(store.ids[i]) for i in test}))
+    store, phones, test, references = open_test(run)
     rates: dict[str, list[float]] = {}
     for place in sorted(run.glob("matching/member_*/round_*")):
         model = FrameModel(load_generator(place / GENERATOR_NAME), FrameHmm.load(place / HMM_NAME))
@@ -53,6 +49,15 @@ def main() -> None:
     first, last = (mean([rounds[place] for rounds in rates.values()]) for place in (0, -1))
     claim = {"name": "synthetic_rounds", "value": last, "unit": "PER, %", "baseline": first}
     print(json.dumps({**claim, "ratio": last / first, "per_by_round": rates}))
+
+
+def open_test(run: Path) -> tuple[SegmentStore, list[str], list[int], dict[str, list[str]]]:
+    """Return segments, inventory, the places of the test in time order, and what was said."""
+    store = SegmentStore(run / "segments")
+    phones = PhoneText(run / "text").phones
+    test = [i for i, split in enumerate(store.splits) if split == "test"]
+    test.sort(key=lambda i: time_order(store.ids[i]))
+    return store, phones, test, read_spoken(run, sorted({recording_of(store.ids[i]) for i in test}))
 
 
 def read_spoken(run: Path, recordings: list[str]) -> dict[str, list[str]]:

@@ -95,8 +95,8 @@ class WordSearch:
         if not path.exists():
             raise UserError(f"{graph}: holds no decoding graph; run again")
         lexicon = read_lexicon(graph)
+        self.phones = _read_phones(graph)
         try:
-            self.phones: list[str] = json.loads((graph / PHONES_NAME).read_text(encoding="utf-8"))
             self._graph = kaldifst.StdVectorFst.read(str(path))
         except (OSError, ValueError) as error:
             raise UserError(f"{graph}: its decoding graph is damaged; run again") from error
@@ -104,7 +104,6 @@ class WordSearch:
             raise UserError(f"{graph}: its decoding graph is damaged; run again")
         self._words = list(lexicon)
         self._lengths = [len(lexicon[word]) for word in lexicon]
-        self._folder = graph
         self._beam = beam
         self._max_active = max_active
 
@@ -139,17 +138,6 @@ class WordSearch:
                 return self._read(path, scores.shape[1])
         return None
 
-    def require_phones(self, phones: Sequence[str]) -> None:
-        """Refuse a text of other phones.
-
-        Raises
-        ------
-        UserError
-            If they are not those that the graph was built with.
-        """
-        if self.phones != list(phones):
-            raise UserError(f"{self._folder}: is of another text; run the graph stage again")
-
     def _read(self, path: Any, n_phones: int) -> Found:
         _, frames, words, _ = self._kaldifst.get_linear_symbol_sequence(path)
         arcs = np.array(frames, dtype=np.int32)
@@ -172,6 +160,27 @@ class WordSearch:
                 placed.append(_joined(fragments))
                 fragments = []
         return Found(tuple(placed), found.labels, found.starts)
+
+
+def require_phones(graph: Path, phones: Sequence[str]) -> None:
+    """Refuse a graph that was built with other phones.
+
+    Raises
+    ------
+    UserError
+        If they differ, or the graph is missing or damaged.
+    """
+    if _read_phones(graph) != list(phones):
+        raise UserError(f"{graph}: is of another text; run the graph stage again")
+
+
+def _read_phones(graph: Path) -> list[str]:
+    path = graph / PHONES_NAME
+    try:
+        phones: list[str] = json.loads(path.read_text(encoding="utf-8"))
+        return phones
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: is missing or damaged; run the graph stage again") from error
 
 
 def _joined(fragments: list[FoundWord]) -> FoundWord:

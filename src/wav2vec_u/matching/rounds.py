@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from wav2vec_u.config import MatchingConfig, SyntheticConfig
 from wav2vec_u.matching.batches import TextSource, draw_within, training_utterances
 from wav2vec_u.matching.decipherment import CodeLanguage, learn_language
 from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm, Read, mean_probabilities
-from wav2vec_u.matching.frame_teacher import UNKNOWN, Lesson, teach
+from wav2vec_u.matching.frame_teacher import UNKNOWN, teach
 from wav2vec_u.matching.generator import (
     GENERATOR_NAME,
     Generator,
@@ -32,7 +31,14 @@ from wav2vec_u.matching.generator import (
     log_probs,
     save_generator,
 )
-from wav2vec_u.matching.ngram_hmm import Floats
+from wav2vec_u.matching.lessons import (
+    BLOCK_SEGMENTS,
+    blocks,
+    read_labels,
+    recorded_lessons,
+    sure_labels,
+    synthetic_lessons,
+)
 from wav2vec_u.matching.selection import Candidate, spoken_phones
 from wav2vec_u.matching.synthetic import SyntheticSegments
 from wav2vec_u.runtime.errors import UserError
@@ -43,7 +49,6 @@ from wav2vec_u.segments.store import SegmentStore
 
 LABELS_NAME = "labels.npy"
 FIGURES_NAME = "figures.json"
-BLOCK_SEGMENTS = 8_192  # read at once, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -196,9 +201,12 @@ class _Rounds:
             return
         place.mkdir(parents=True, exist_ok=True)
         seed = int(numpy_generator(self.seed, "round", number).integers(2**31))
-        lessons = self._synthetic_lessons(number, seed)
+        share = self.config.synthetic_share if number > 0 else 1.0
+        lessons = synthetic_lessons(self.synthetic, share, seed)
         if number > 0:
-            lessons += self._real_lessons(number - 1)
+            path = self._place(number - 1) / LABELS_NAME
+            before = read_labels(path, self.segments, self.utterances)
+            lessons += recorded_lessons(self.segments, self.utterances, before)
         generator = self._untrained(seed)
         epochs = self.config.epochs if number > 0 else self.config.start_epochs
         loss = teach(
@@ -260,34 +268,6 @@ class _Rounds:
                 hidden=config.generator_hidden,
             )
 
-    def _synthetic_lessons(self, number: int, seed: int) -> list[Lesson]:
-        count = len(self.synthetic)
-        chosen = list(range(count))
-        if number > 0:
-            kept = max(1, round(self.config.synthetic_share * count))
-            order = numpy_generator(seed, "synthetic share").permutation(count)
-            chosen = sorted(order[:kept].tolist())
-        return [
-            Lesson(partial(self.synthetic.vectors, i), self.synthetic.labels(i)) for i in chosen
-        ]
-
-    def _real_lessons(self, number: int) -> list[Lesson]:
-        """Give the recordings the labels that a finished round was sure of."""
-        path = self._place(number) / LABELS_NAME
-        ends = np.cumsum([self.segments.length(i) for i in self.utterances])
-        try:
-            labels = np.load(path)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: is damaged; remove {self.folder} and run again") from error
-        return [
-            Lesson(partial(self.segments.vectors, i), row)
-            for i, row in zip(self.utterances, np.split(labels, ends[:-1]), strict=True)
-        ]
-
-    def _labels(self, posteriors: Floats) -> NDArray[np.int32]:
-        sure = posteriors.max(axis=1) > self.config.sure
-        return np.where(sure, posteriors.argmax(axis=1), UNKNOWN).astype(np.int32)
-
     def _read_all(self, generator: Generator, hmm: FrameHmm) -> tuple[NDArray[np.int32], float]:
         """Return the labels of all recordings, one behind the other, and the gain a segment."""
         labels = []
@@ -295,7 +275,7 @@ class _Rounds:
         for read in _read(generator, hmm, self.segments, self.utterances, self.threads):
             gain += read.gain
             voiced += read.voiced
-            labels += [self._labels(posteriors) for posteriors in read.posteriors]
+            labels += [sure_labels(rows, self.config.sure) for rows in read.posteriors]
         return np.concatenate(labels), gain / max(voiced, 1.0)
 
     def _model(self, generator: Generator, number: int) -> FrameHmm:
@@ -322,11 +302,6 @@ def _read(
     threads: int,
 ) -> Iterator[Read]:
     """Read utterances, some thousand segments at a time."""
-    block: list[Floats] = []
-    for i in utterances:
-        block.append(log_probs(generator, segments.vectors(i)))
-        if sum(map(len, block)) >= BLOCK_SEGMENTS:
-            yield hmm.read(block, threads)
-            block = []
-    if block:
+    said = (log_probs(generator, segments.vectors(i)) for i in utterances)
+    for block in blocks(said, BLOCK_SEGMENTS):
         yield hmm.read(block, threads)

@@ -49,18 +49,6 @@ class FrameModel:
     mixtures: Mixtures | None = None
     mixture_power: float = 0.0
 
-    def log_probs(self, vectors: _Floats) -> _Floats:
-        """Return what the generator says of an utterance (S, P): logarithms, (S', V).
-
-        Raises
-        ------
-        UserError
-            If the generator was made for other segments.
-        FloatingPointError
-            If what it says is not finite.
-        """
-        return checked_log_probs(self.generator, vectors)
-
     def read(self, utterances: Sequence[_Floats], threads: int = 1) -> list[_Floats]:
         """Return p(output | utterance) of every frame of utterances (S, P), each (S', V).
 
@@ -69,7 +57,7 @@ class FrameModel:
         utterances : sequence of (S, P) float32
         threads : int
         """
-        said = [self.log_probs(vectors) for vectors in utterances]
+        said = [checked_log_probs(self.generator, vectors) for vectors in utterances]
         others = None
         if self.mixtures is not None:
             others = [self._weighted(vectors, self.mixtures) for vectors in utterances]
@@ -77,7 +65,7 @@ class FrameModel:
 
     def likelihoods(self, vectors: _Floats) -> _Floats:
         """Return weighted log-likelihoods for a search, up to a number for every frame, (S', V)."""
-        scores = self.hmm.likelihoods(self.log_probs(vectors))
+        scores = self.hmm.likelihoods(checked_log_probs(self.generator, vectors))
         if self.mixtures is not None:
             scores = scores + self._weighted(vectors, self.mixtures)
         return scores

@@ -3,7 +3,7 @@
 A round teaches a fresh generator the labels of the round before, fits mixtures of Gaussians to the
 same labels, and reads the recordings with both: for words of the text where there is a decoding
 graph, else for phones. Words and a second model that errs elsewhere correct what the generator
-alone would repeat for ever. Paper: section 4.3, which trains a hidden Markov model of Gaussian
+alone would repeat for ever. The paper's self-training trains a hidden Markov model of Gaussian
 mixtures on the labels of the generator, and decodes with words.
 """
 
@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,17 @@ from wav2vec_u.graph.parallel import SearchSettings, find_all
 from wav2vec_u.graph.search import Found
 from wav2vec_u.matching.decipherment import CodeLanguage
 from wav2vec_u.matching.frame_hmm import FrameHmm, mean_probabilities
-from wav2vec_u.matching.frame_teacher import UNKNOWN, Lesson, teach
+from wav2vec_u.matching.frame_teacher import UNKNOWN, teach
 from wav2vec_u.matching.generator import Generator
+from wav2vec_u.matching.lessons import (
+    BLOCK_SEGMENTS,
+    Labels,
+    blocks,
+    read_labels,
+    recorded_lessons,
+    sure_labels,
+    synthetic_lessons,
+)
 from wav2vec_u.matching.synthetic import SyntheticSegments
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json, write_jsonl
@@ -40,13 +48,11 @@ from wav2vec_u.selftrain.mixtures import LEAST_FRAMES, Mixtures
 
 LABELS_NAME = "labels.npy"
 FIGURES_NAME = "figures.json"
-BLOCK_SEGMENTS = 8_192  # read at once, which bounds the memory
 LEAST_UPDATES = 100  # of a generator, however few the recordings
 LEAST_PHONES = 2  # with labels enough for a mixture
 LEAST_VARIETY = 0.25  # of the text's phone perplexity, below which labels have collapsed
 
 _Floats = NDArray[np.float32]
-_Labels = NDArray[np.int32]
 
 
 class Collapsed(UserError):
@@ -98,6 +104,7 @@ class SelfTraining:
         self._synthetic = synthetic
         self._graph = graph
         self._threads = threads
+        self._stopped: str | None = None
 
     def run(self, resume: bool) -> FrameModel:
         """Do rounds while the gain rises, and return the model of the best.
@@ -121,9 +128,10 @@ class SelfTraining:
                 place.mkdir(parents=True, exist_ok=True)
                 try:
                     self._round(number, place)
-                except Collapsed:
+                except Collapsed as collapsed:
                     if number == 0:
                         raise
+                    self._stopped = str(collapsed)
                     break
             gains.append(self.figures(number)["gain"])
             if gains[-1] < max(gains):
@@ -132,15 +140,23 @@ class SelfTraining:
         write_jsonl(self._folder / "log.jsonl", rows)
         return FrameModel.load(self._place(gains.index(max(gains))))
 
-    def summary(self) -> dict[str, float]:
-        """Return how many rounds were done, which one was best, and its gain."""
+    def summary(self) -> dict[str, float | str]:
+        """Return how many rounds were done, which one was best, its gain, and why they stopped.
+
+        The last, ``stopped``, is there only where the labels of a later round had collapsed.
+        """
         done = [
             number
             for number in range(self._config.rounds + 1)
             if (self._place(number) / FIGURES_NAME).exists()
         ]
         best = max(done, key=lambda number: self.figures(number)["gain"])
-        return {"rounds": done[-1], "best_round": best, "gain": self.figures(best)["gain"]}
+        summary: dict[str, float | str] = {
+            "rounds": done[-1],
+            "best_round": best,
+            "gain": self.figures(best)["gain"],
+        }
+        return summary if self._stopped is None else {**summary, "stopped": self._stopped}
 
     def figures(self, number: int) -> dict[str, float]:
         """Return what a finished round has measured."""
@@ -169,16 +185,15 @@ class SelfTraining:
             2 * config.generator_power,
             config.stay_probability,
         )
-        read = [alone.read(block, self._threads) for block in _blocks(said)]
-        gain = sum(item.gain for item in read) / max(1, sum(item.voiced for item in read))
-        if number > 0:
-            labels = self._labels(number - 1)
-        else:
-            labels = [
-                _sure_labels(posteriors, config.sure)
-                for item in read
-                for posteriors in item.posteriors
-            ]
+        sure: list[Labels] = []
+        gain = voiced = 0.0
+        for block in blocks(said, BLOCK_SEGMENTS):
+            read = alone.read(block, self._threads)
+            gain += read.gain
+            voiced += read.voiced
+            sure += [sure_labels(rows, config.sure) for rows in read.posteriors]
+        gain /= max(1.0, voiced)
+        labels = self._labels(number - 1) if number > 0 else sure
         self._check_variety(labels)
         mixtures = Mixtures(
             config.mixture_context, config.mixture_dim, config.mixture_components, seed
@@ -192,22 +207,21 @@ class SelfTraining:
         model.save(place)
         heard = self._hear(model)
         np.save(place / LABELS_NAME, np.concatenate(heard))
-        sure = float(np.mean(np.concatenate(heard) != UNKNOWN))
-        figures = {"loss": loss, "gain": round(gain, 5), "sure": round(sure, 5)}
+        labelled = float(np.mean(np.concatenate(heard) != UNKNOWN))
+        figures = {"loss": loss, "gain": round(gain, 5), "sure": round(labelled, 5)}
         write_json(place / FIGURES_NAME, figures)  # last: a round whose figures stand is done
 
-    def _taught(self, labels: list[_Labels], number: int, seed: int) -> tuple[Generator, float]:
+    def _taught(self, labels: list[Labels], number: int, seed: int) -> tuple[Generator, float]:
         """Teach a generator like the first one, from fresh weights; return it and its loss."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # torch's initialisers know no other generator
             generator = Generator(**self._start.settings)
-        lessons = [
-            Lesson(partial(self._segments.vectors, i), own)
-            for i, own in zip(self._utterances, labels, strict=True)
-        ]
+        lessons = recorded_lessons(self._segments, self._utterances, labels)
+        if self._synthetic is not None:
+            lessons += synthetic_lessons(self._synthetic, self._config.synthetic_share, seed)
         loss = teach(
             generator,
-            lessons + self._synthetic_lessons(seed),
+            lessons,
             epochs=self._config.epochs,
             learning_rate=self._config.learning_rate,
             weight_decay=self._config.weight_decay,
@@ -221,24 +235,13 @@ class SelfTraining:
             )
         return generator, round(loss, 5)
 
-    def _synthetic_lessons(self, seed: int) -> list[Lesson]:
-        if self._synthetic is None:
-            return []
-        count = len(self._synthetic)
-        kept = round(self._config.synthetic_share * count)
-        order = numpy_generator(seed, "synthetic share").permutation(count)
-        return [
-            Lesson(partial(self._synthetic.vectors, i), self._synthetic.labels(i))
-            for i in sorted(order[:kept].tolist())
-        ]
-
-    def _hear(self, model: FrameModel) -> list[_Labels]:
+    def _hear(self, model: FrameModel) -> list[Labels]:
         """Label the recordings with what the model understands of them."""
         posteriors = chain.from_iterable(
-            model.read(block, self._threads) for block in _blocks(self._vectors())
+            model.read(block, self._threads) for block in blocks(self._vectors(), BLOCK_SEGMENTS)
         )
         if self._graph is None:
-            return [_sure_labels(rows, self._config.sure) for rows in posteriors]
+            return [sure_labels(rows, self._config.sure) for rows in posteriors]
         # All at first: torch's threads would be in the way of the processes that search.
         likelihoods = [model.likelihoods(vectors) for vectors in self._vectors()]
         found = list(find_all(self._graph, likelihoods, self._threads))
@@ -247,22 +250,14 @@ class SelfTraining:
             for path, rows in zip(found, posteriors, strict=True)
         ]
 
-    def _labels(self, number: int) -> list[_Labels]:
+    def _labels(self, number: int) -> list[Labels]:
         """Read the labels that a finished round has left."""
-        path = self._place(number) / LABELS_NAME
-        ends = np.cumsum([self._segments.length(i) for i in self._utterances])
-        try:
-            labels = np.load(path)
-            if len(labels) != ends[-1]:
-                raise ValueError("is of other recordings")
-        except (OSError, EOFError, ValueError, TypeError) as error:
-            raise UserError(f"{path}: is damaged; remove {self._folder} and run again") from error
-        return np.split(labels, ends[:-1])
+        return read_labels(self._place(number) / LABELS_NAME, self._segments, self._utterances)
 
     def _vectors(self) -> Iterator[_Floats]:
         return (self._segments.vectors(i) for i in self._utterances)
 
-    def _check_variety(self, labels: list[_Labels]) -> None:
+    def _check_variety(self, labels: list[Labels]) -> None:
         """Stop where a few phones stand for all, since that only gets worse."""
         states = self._language.phones
         counts = np.bincount(np.concatenate(labels) + 1, minlength=int(states.max()) + 2)[1:]
@@ -280,25 +275,7 @@ class SelfTraining:
             )
 
 
-def _blocks(utterances: Iterable[_Floats]) -> Iterator[list[_Floats]]:
-    """Put some thousand segments of utterances together."""
-    block: list[_Floats] = []
-    for item in utterances:
-        block.append(item)
-        if sum(map(len, block)) >= BLOCK_SEGMENTS:
-            yield block
-            block = []
-    if block:
-        yield block
-
-
-def _sure_labels(posteriors: _Floats, sure: float) -> _Labels:
-    """Label the frames (S,) whose best phone is likelier than `sure`."""
-    best = posteriors.argmax(axis=1)
-    return np.where(posteriors.max(axis=1) > sure, best, UNKNOWN).astype(np.int32)
-
-
-def _agreed_labels(path: Found | None, posteriors: _Floats, sure: float) -> _Labels:
+def _agreed_labels(path: Found | None, posteriors: _Floats, sure: float) -> Labels:
     """Take the phones of the words, but where the phone trigram all but rules them out."""
     if path is None:
         return np.full(len(posteriors), UNKNOWN, np.int32)

@@ -54,6 +54,15 @@ def run(
     UserError
         If the artefacts do not belong together, or there is too little to learn from.
     """
+    try:
+        _run(work, config, segments=segments, text=text, matching=matching, graph=graph)
+    except FloatingPointError as error:
+        raise UserError(f"selftrain: {error}; run the matching stage again") from error
+
+
+def _run(
+    work: Work, config: SelftrainConfig, *, segments: Path, text: Path, matching: Path, graph: Path
+) -> None:
     store, phones = SegmentStore(segments), PhoneText(text)
     generator = load_generator(matching / GENERATOR_NAME)
     require_phones(generator, phones.phones)
@@ -91,8 +100,6 @@ def run(
     )
     try:
         training.run(work.resumed).save(work.folder)
-    except FloatingPointError as error:
-        raise UserError(f"selftrain: {error}; run the matching stage again") from error
     except Collapsed as collapsed:
         # What the matching says is poor, and all there is: better shown than lost.
         start.save(work.folder)

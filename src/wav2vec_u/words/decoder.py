@@ -13,8 +13,7 @@ from wav2vec_u.config import WordsConfig
 from wav2vec_u.decode.greedy import PhoneSpan
 from wav2vec_u.decode.stage import output_times
 from wav2vec_u.decode.transcript import WordSpan
-from wav2vec_u.graph.parallel import SearchSettings
-from wav2vec_u.graph.search import Found, WordSearch
+from wav2vec_u.graph.search import Found, WordSearch, require_phones
 from wav2vec_u.selftrain.frame_model import FrameModel
 from wav2vec_u.text.corpus import PhoneText
 
@@ -49,8 +48,8 @@ class WordDecoder:
         UserError
             If a file is missing or damaged, or they do not belong together.
         """
-        search = SearchSettings(graph, config.beam, config.max_active).open()
-        search.require_phones(PhoneText(text).phones)
+        require_phones(graph, PhoneText(text).phones)
+        search = WordSearch(graph, config.beam, config.max_active)
         return cls(FrameModel.load(selftrain), search)
 
     def decode(self, vectors: NDArray[np.float32], times: NDArray[np.float32]) -> Spoken | None:

@@ -14,6 +14,7 @@ from wav2vec_u.corpus.rejections import Rejection, count_by_reason, write_reject
 from wav2vec_u.decode.hypotheses import recording_of
 from wav2vec_u.decode.stage import output_times
 from wav2vec_u.graph.parallel import SearchSettings, find_all
+from wav2vec_u.graph.search import require_phones
 from wav2vec_u.graph.stage import usable
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.files import write_jsonl
@@ -65,8 +66,8 @@ def run(
                 not_finite[i] = str(error)
                 yield np.zeros((0, len(phones)), np.float32)
 
+    require_phones(graph, phones)
     settings = SearchSettings(graph, config.beam, config.max_active)
-    settings.open().require_phones(phones)
     found = find_all(settings, scores(), torch.get_num_threads())
 
     def rows() -> Iterator[dict[str, object]]:

@@ -249,7 +249,7 @@ def test_a_graph_keeps_the_lexicon_that_it_was_built_from(tmp_path: Path) -> Non
 def test_a_damaged_graph_is_a_users_error(tmp_path: Path, damaged: str, content: bytes) -> None:
     make_graph(tmp_path)
     (tmp_path / "graph" / damaged).write_bytes(content)
-    with pytest.raises(UserError, match=r"is damaged|is not UTF-8"):
+    with pytest.raises(UserError, match=r"is damaged|is missing or damaged|is not UTF-8"):
         open_search(tmp_path)
 
 

