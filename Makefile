@@ -31,7 +31,7 @@ demo: setup
 	$(BIN)/wav2vec-u demo --out runs/demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
