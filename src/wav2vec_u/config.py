@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from wav2vec_u.runtime.errors import UserError
 
@@ -21,6 +21,17 @@ SAMPLE_RATE = 16_000  # Hz; what every published speech encoder expects
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def _as_tuple(value: Any) -> Any:
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
+# One number is as good as a list with one number.
+Weights = Annotated[
+    tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_as_tuple)
+]
+Rates = Annotated[tuple[PositiveFloat, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
 
 
 class Settings(BaseModel):
@@ -283,7 +294,10 @@ class TextConfig(Settings):
 
 
 class GanConfig(Settings):
-    """The paper's objective (section 4); numbers of the reference `w2vu.yaml`."""
+    """The paper's objective (section 4); numbers of the reference `w2vu.yaml`.
+
+    Where several weights or rates are given, members take all combinations in turn.
+    """
 
     reference: bool = Field(
         False, description="behave as the reference code does, its quirks included"
@@ -302,11 +316,11 @@ class GanConfig(Settings):
     discriminator_dim: PositiveInt = 384
     discriminator_depth: PositiveInt = 2
     discriminator_kernel: PositiveInt = 6
-    gradient_penalty: Annotated[float, Field(ge=0)] = Field(1.5, description="λ; paper 1.5-2.0")
-    smoothness: Annotated[float, Field(ge=0)] = Field(0.5, description="γ; paper 0.5-0.75")
-    diversity: Annotated[float, Field(ge=0)] = Field(4.0, description="η; paper 2-4")
-    generator_lr: PositiveFloat = 4e-4
-    discriminator_lr: PositiveFloat = 5e-4
+    gradient_penalty: Weights = Field((1.5,), description="λ; paper 1.5 and 2")
+    smoothness: Weights = Field((0.5,), description="γ; paper 0.5 and 0.75")
+    diversity: Weights = Field((4.0,), description="η; paper 2 and 4")
+    generator_lr: Rates = (4e-4,)
+    discriminator_lr: Rates = (5e-4,)
     discriminator_weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     clip_norm: PositiveFloat = 5.0
     batch_size: PositiveInt = Field(160, description="utterances; reference: 160")
@@ -315,6 +329,14 @@ class GanConfig(Settings):
         200,
         description="from a given generator: first updates, which train the discriminator alone, "
         "because one that knows nothing yet spoils what the generator knows (measured)",
+    )
+    reviews: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.25, 0.5),
+        description="shares of the updates after which the worse half of the members gives way to "
+        "new ones, but for those that have taken off; none: ()",
+    )
+    patience: Annotated[int, Field(ge=0)] = Field(
+        30, description="checkpoints without improvement that end the training; 0: never"
     )
     checkpoint_every: PositiveInt = Field(1_000, description="updates; reference: 1,000")
     log_every: PositiveInt = Field(100, description="updates between two lines of the log")

@@ -17,9 +17,9 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from wav2vec_u.config import GanConfig, MatchingConfig
-from wav2vec_u.matching.gan import train_gan
+from wav2vec_u.matching.gan.layout import Layout, join
+from wav2vec_u.matching.gan.train import train_gan
 from wav2vec_u.matching.generator import Generator
-from wav2vec_u.matching.segmenters import join
 from wav2vec_u.testing.language import make_language
 from wav2vec_u.testing.planted import Planted, plant
 
@@ -67,7 +67,8 @@ def phone_error_rate(generator: Generator, split: str) -> float:
         vectors = torch.from_numpy(PLANTED.segments.vectors(i)).unsqueeze(0)
         with torch.no_grad():
             logits, mask = generator(vectors, torch.ones(1, vectors.shape[1], dtype=torch.bool))
-            ids = join(logits, mask, None)[0][0].argmax(-1).numpy()
+            joined, _ = join(logits, Layout.of(mask.sum(1)), None)
+            ids = joined[0].argmax(-1).numpy()
         truth = PLANTED.segments.truth(i)
         errors += Levenshtein.distance(ids[ids != 0].tolist(), truth.tolist())
         phones += len(truth)

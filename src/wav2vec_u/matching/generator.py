@@ -170,8 +170,10 @@ class MaskedBatchNorm(nn.Module):
             squares = (x - mean).square().masked_fill(~valid, 0.0).sum((0, 1))
             variance = squares / count
             with torch.no_grad():
-                self.mean.lerp_(mean, self.momentum)
-                self.variance.lerp_(squares / (count - 1).clamp(min=1), self.momentum)
+                # Not lerp_, which torch.func cannot do for several members at once.
+                self.mean.add_(mean - self.mean, alpha=self.momentum)
+                unbiased = squares / (count - 1).clamp(min=1)
+                self.variance.add_(unbiased - self.variance, alpha=self.momentum)
         x = (x - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
         return x.masked_fill(~valid, 0.0)
 

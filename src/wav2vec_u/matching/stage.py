@@ -10,7 +10,7 @@ import torch
 from wav2vec_u.config import MatchingConfig
 from wav2vec_u.matching.agreement import CONVERGED_BELOW, disagreements, nearest
 from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm
-from wav2vec_u.matching.gan import train_gan
+from wav2vec_u.matching.gan.train import train_gan
 from wav2vec_u.matching.generator import GENERATOR_NAME, Generator, save_generator
 from wav2vec_u.matching.readings import Reading, decipher, scored_utterances
 from wav2vec_u.matching.rounds import learn_in_rounds, learning_utterances

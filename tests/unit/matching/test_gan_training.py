@@ -12,7 +12,10 @@ import pytest
 import torch
 
 from wav2vec_u.config import GanConfig, MatchingConfig
-from wav2vec_u.matching.gan import Member, train_gan
+from wav2vec_u.matching.gan.ensemble import Ensemble
+from wav2vec_u.matching.gan.feed import Feed
+from wav2vec_u.matching.gan.reference import ReferenceMember, ReferenceMembers
+from wav2vec_u.matching.gan.train import CHECKPOINT_NAME, Training, train_gan
 from wav2vec_u.matching.generator import Generator
 from wav2vec_u.runtime.checkpoint import load_checkpoint
 from wav2vec_u.runtime.errors import UserError
@@ -31,8 +34,14 @@ def config(seeds: int = 1, seed: int = 0, **gan: Any) -> MatchingConfig:
         "checkpoint_every": 4,
         "log_every": 2,
         "score_utterances": 4,
+        "reviews": (),
     }
     return MatchingConfig(seeds=seeds, seed=seed, device="cpu", gan=GanConfig(**(small | gan)))
+
+
+def members_of(settings: MatchingConfig, numbers: list[int], **options: Any) -> Ensemble:
+    feed = Feed(PLANTED.segments, PLANTED.text, settings.gan, settings.seed)
+    return Ensemble(numbers, feed, settings.gan, torch.device("cpu"), options.get("start"))
 
 
 class CountingModel:
@@ -44,16 +53,24 @@ class CountingModel:
         self.utterances = utterances
 
     def log10_prob(self, sentence: Sequence[int]) -> float:
-        scoring = self.calls // self.utterances
+        scoring = (self.calls - len(PLANTED.text)) // self.utterances  # text is looked at first
         self.calls += 1
         return (-1.0 if scoring == self.favourite else -3.0) * (len(sentence) + 1)
 
 
 class PickyModel:
-    """A language model that depends on the transcript alone."""
+    """Bigrams of the text: what a member says that has learned nothing is far from it."""
+
+    def __init__(self) -> None:
+        counts = np.ones((V, V))
+        for i in range(len(PLANTED.text)):
+            ids = np.r_[0, PLANTED.text.sentence(i), 0]
+            np.add.at(counts, (ids[:-1], ids[1:]), 1)
+        self.log10 = np.log10(counts / counts.sum(1, keepdims=True))
 
     def log10_prob(self, sentence: Sequence[int]) -> float:
-        return -1.0 - sum(0.1 * (phone % 5) for phone in sentence)
+        ids = np.r_[0, np.asarray(sentence, dtype=np.int64), 0]
+        return float(self.log10[ids[:-1], ids[1:]].sum())
 
 
 def weights(generator: Generator) -> torch.Tensor:
@@ -79,42 +96,103 @@ def test_same_seed_same_result_whatever_torch_drew_before(tmp_path: Path) -> Non
     assert not torch.equal(weights(first.generator), weights(other.generator))
 
 
-def test_members_differ_and_do_not_depend_on_each_other(tmp_path: Path) -> None:
-    both = run(tmp_path / "a", config(seeds=2))
-    (alone,) = run(tmp_path / "b", config(seeds=1))
-    assert [result.member for result in both] == [0, 1]
-    assert torch.equal(weights(both[0].generator), weights(alone.generator))
-    assert not torch.equal(weights(both[0].generator), weights(both[1].generator))
+# All kinds of generators, and members with settings of their own.
+KINDS: list[dict[str, Any]] = [
+    {},
+    {"generator_kernel": 3, "generator_stride": 2, "segmenter": "none"},
+    {"generator_batch_norm": 3.0, "generator_residual": True, "discriminator_depth": 3},
+    {"gradient_penalty": (0.5, 2.0), "diversity": (1.0, 4.0), "generator_lr": (0.001, 0.01)},
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=["default", "stride", "version 2", "grid"])
+def test_a_member_is_trained_as_it_would_be_alone(tmp_path: Path, kind: dict[str, Any]) -> None:
+    together = run(tmp_path / "together", config(seeds=4, **kind))
+    assert [result.member for result in together] == [0, 1, 2, 3]
+    settings = config(**kind)
+    for result in together:
+        alone = members_of(settings, [result.member])
+        for update in range(settings.gan.updates):
+            alone.step(update)
+        for name, value in alone.generator_state(0).items():
+            # Not to the last bit: a product of other sizes adds up in another order.
+            torch.testing.assert_close(
+                result.generator.state_dict()[name], value, rtol=1e-3, atol=1e-4
+            )
+    vectors = [weights(result.generator) for result in together]
+    assert not any(torch.allclose(vectors[0], other) for other in vectors[1:])
+
+
+def test_members_take_their_settings_in_turn(tmp_path: Path) -> None:
+    # A grid of rates, one of which does not move.
+    settings = config(seeds=3, generator_lr=(1e-12, 1e-2))
+    members = members_of(settings, [0, 1, 2])
+    before = [members.generator_state(slot)["conv.weight"] for slot in range(3)]
+    for update in range(4):
+        members.step(update)
+    moved = [
+        float((members.generator_state(slot)["conv.weight"] - before[slot]).abs().max())
+        for slot in range(3)
+    ]
+    assert moved[0] < 1e-6
+    assert moved[1] > 1e-3
+    assert moved[2] < 1e-6
+
+
+def test_a_new_member_in_anothers_place_starts_from_nothing() -> None:
+    settings = config()
+    members = members_of(settings, [0, 1])
+    for update in range(3):
+        members.step(update)
+    members.replace(1, 7)
+    fresh = members_of(settings, [7])
+    for name, value in members.generator_state(1).items():
+        assert torch.equal(value, fresh.generator_state(0)[name])
+    alone = members_of(settings, [0])
+    for update in range(3):
+        alone.step(update)
+    for update in range(3, 9):
+        for trained in (members, fresh, alone):
+            trained.step(update)
+    for slot, other in ((0, alone), (1, fresh)):
+        for name, value in members.generator_state(slot).items():
+            expected = other.generator_state(0)[name]
+            torch.testing.assert_close(value, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("killed_at", "reference"), [(1, False), (6, False), (7, True)])
 def test_resumed_equals_uninterrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int, reference: bool
 ) -> None:
-    settings = config(seeds=2, reference=reference, generator_batch_norm=2.0)
+    settings = config(
+        seeds=2, reference=reference, generator_batch_norm=2.0, reviews=(0.3,), patience=9
+    )
     expected = run(tmp_path / "whole", settings, dev_lm=PickyModel())
-    step = Member.step
+    kind = ReferenceMembers if reference else Ensemble
+    step = kind.step
 
-    def killed(self: Member, update: int) -> Any:
-        if self.number == 1 and update == killed_at:
+    def killed(self: Any, update: int) -> Any:
+        if update == killed_at:
             raise KeyboardInterrupt
         return step(self, update)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Member, "step", killed)
+        patch.setattr(kind, "step", killed)
         run(tmp_path / "cut", settings, dev_lm=PickyModel())
-    with (tmp_path / "cut/member_01/log.jsonl").open("a") as file:
+    place = tmp_path / "cut/member_00"
+    place.mkdir(exist_ok=True)
+    with (place / "log.jsonl").open("a") as file:
         file.write('{"update": 7, "gener')  # the kill came in the middle of a line
     found = run(tmp_path / "cut", settings, dev_lm=PickyModel(), resume=True)
 
-    for member in (0, 1):
-        assert found[member].update == expected[member].update
-        assert found[member].score == expected[member].score
-        assert torch.equal(weights(found[member].generator), weights(expected[member].generator))
-        assert log(tmp_path / "cut", member) == log(tmp_path / "whole", member)
-        name = f"member_{member:02d}/checkpoint.safetensors"
-        pair = [load_checkpoint(tmp_path / folder / name) for folder in ("cut", "whole")]
-        assert same(*pair)
+    assert [result.member for result in found] == [0, 1, 2], "one gave way to another"
+    for one, other in zip(found, expected, strict=True):
+        assert one.update == other.update
+        assert one.score == other.score
+        assert torch.equal(weights(one.generator), weights(other.generator))
+        assert log(tmp_path / "cut", one.member) == log(tmp_path / "whole", one.member)
+    pair = [load_checkpoint(tmp_path / folder / CHECKPOINT_NAME) for folder in ("cut", "whole")]
+    assert same(*pair)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -169,22 +247,23 @@ def test_the_best_checkpoint_is_kept(tmp_path: Path) -> None:
 def test_a_member_that_is_not_finite_is_dropped_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    step = Member.step
+    step = Ensemble.step
 
-    def poisoned(self: Member, update: int) -> Any:
-        if self.number == 0 and update == 5:
-            with torch.no_grad():
-                self.generator.conv.weight.fill_(math.nan)
+    def poisoned(self: Ensemble, update: int) -> Any:
+        if update == 5:
+            self._generators["conv.weight"][0] = math.nan
         return step(self, update)
 
-    monkeypatch.setattr(Member, "step", poisoned)
+    monkeypatch.setattr(Ensemble, "step", poisoned)
     with caplog.at_level(logging.WARNING):
-        results = run(tmp_path, config(seeds=2))
+        results = run(tmp_path / "a", config(seeds=2))
     assert [result.member for result in results] == [1]
     assert "member 00 is dropped" in caplog.text
-    assert json.loads((tmp_path / "member_00/dropped.json").read_text())["update"] == 6
+    assert json.loads((tmp_path / "a/member_00/dropped.json").read_text())["update"] == 6
     monkeypatch.undo()
-    assert [r.member for r in run(tmp_path, config(seeds=2), resume=True)] == [1]
+    assert [r.member for r in run(tmp_path / "a", config(seeds=2), resume=True)] == [1]
+    whole = run(tmp_path / "b", config(seeds=2))
+    assert torch.equal(weights(results[0].generator), weights(whole[1].generator))
 
 
 def test_no_finite_member_is_the_users_matter(tmp_path: Path) -> None:
@@ -217,24 +296,29 @@ def test_a_start_is_taken_over(tmp_path: Path) -> None:
         run(tmp_path, config(generator_kernel=1), start=start.state_dict())
 
 
-@pytest.mark.parametrize("reference", [False, True])
-def test_only_the_reference_computes_gradients_that_nobody_uses(
-    tmp_path: Path, reference: bool
-) -> None:
-    settings = config(reference=reference)
-    member = Member(0, tmp_path, PLANTED.segments, PLANTED.text, settings, None, None)
-    for update, idle in ((0, member.discriminator), (1, member.generator)):
-        before = [parameter.detach().clone() for parameter in idle.parameters()]
-        member.step(update)
-        unused = [parameter.grad is not None for parameter in idle.parameters()]
-        assert all(unused) if reference else not any(unused)
-        for old, new in zip(before, idle.parameters(), strict=True):
-            assert torch.equal(old, new)
+def test_each_update_moves_one_of_the_two_networks() -> None:
+    members = members_of(config(), [0, 1])
+    for update, side in ((0, "generators"), (1, "discriminators")):
+        before = load_copy(members.state())
+        members.step(update)
+        after = members.state()
+        other = {"generators": "discriminators", "discriminators": "generators"}[side]
+        assert same(before[other], after[other])
+        assert not same(before[side], after[side])
+
+
+def load_copy(state: Any) -> Any:
+    if isinstance(state, torch.Tensor):
+        return state.clone()
+    if isinstance(state, dict):
+        return {key: load_copy(value) for key, value in state.items()}
+    return [load_copy(value) for value in state] if isinstance(state, list) else state
 
 
 def test_the_reference_has_four_more_outputs_but_says_only_phones(tmp_path: Path) -> None:
     settings = config(reference=True)
-    member = Member(0, tmp_path, PLANTED.segments, PLANTED.text, settings, None, None)
+    feed = Feed(PLANTED.segments, PLANTED.text, settings.gan, 0)
+    member = ReferenceMember(0, feed, settings.gan, torch.device("cpu"), None)
     assert member.generator.settings["n_phones"] == V + 4
     with torch.no_grad():
         member.generator.conv.weight[V:] *= 50.0  # specials win almost everywhere
@@ -243,12 +327,54 @@ def test_the_reference_has_four_more_outputs_but_says_only_phones(tmp_path: Path
     assert (said > 0).all()
     (result,) = run(tmp_path, settings)
     assert result.generator.settings["n_phones"] == V
-    real = member._real(0)
-    assert real.symbols[~real.mask].argmax(-1).unique().tolist() == [V + 1]
-    assert float(real.symbols.sum(-1).min()) == 1.0
+    real = member.real(0)
+    assert real.values[~real.mask].argmax(-1).unique().tolist() == [V + 1]
+    assert float(real.values.sum(-1).min()) == 1.0
 
 
 @pytest.mark.parametrize("segmenter", ["none", "random", "uniform", "uniform_join", "join"])
 def test_every_segmenter_trains(tmp_path: Path, segmenter: str) -> None:
     (result,) = run(tmp_path, config(segmenter=segmenter, updates=4))
     assert len(result.candidate.hypotheses) == 4
+
+
+# --- who goes on ---
+
+
+def test_the_worse_half_gives_way_to_new_members(tmp_path: Path) -> None:
+    settings = config(seeds=4, reviews=(0.4, 0.7), patience=0)
+    results = run(tmp_path, settings, dev_lm=PickyModel())
+    # Two of four at update 4, and two of the four then at update 8.
+    assert [result.member for result in results] == list(range(8))
+    lives = {n: [row["update"] for row in log(tmp_path, n)] for n in range(8)}
+    ended = [n for n in range(8) if lives[n][-1] < 12]
+    assert sorted(lives[n][-1] for n in ended) == [4, 4, 8, 8]
+    assert all(lives[n][0] == 6 for n in (4, 5))
+    assert all(lives[n][0] == 10 for n in (6, 7))
+    scored = {n: next(row for row in log(tmp_path, n) if row["update"] == 4) for n in range(4)}
+
+    def anchor(number: int) -> float:
+        row = scored[number]
+        return math.log(row["lm_ppl"]) - math.log(row["usage"])
+
+    gone = {n for n in range(4) if lives[n][-1] == 4}
+    assert gone == set(sorted(range(4), key=anchor)[2:])
+
+
+def test_members_from_a_given_start_never_give_way(tmp_path: Path) -> None:
+    start = Generator(8, V, kernel=4).state_dict()
+    settings = config(seeds=2, reviews=(0.4,))
+    results = run(tmp_path, settings, dev_lm=PickyModel(), start=start)
+    assert [result.member for result in results] == [0, 1]
+
+
+def test_training_ends_when_nothing_gets_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(updates=100, checkpoint_every=2, patience=3, generator_lr=1e-12)
+    run(tmp_path, settings, dev_lm=PickyModel())
+    assert log(tmp_path)[-1]["update"] == 8, "one checkpoint, and three no better"
+    again = Training(tmp_path, PLANTED.segments, PLANTED.text, settings, PickyModel(), None)
+    monkeypatch.setattr(Ensemble, "step", lambda self, update: pytest.fail("has ended"))
+    again.run(resume=True)
+    assert len(again.results()) == 1

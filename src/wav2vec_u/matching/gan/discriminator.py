@@ -1,5 +1,7 @@
 """The discriminator: how much does a sequence of phone distributions look like generated speech?
 
+`critics.Critics` computes the same for many members at once.
+
 The architecture is that of the reference: causal convolutions V → D, D → D (with a GELU behind)
 and D → 1, the mean over time as the score. Nothing stands between the first two, so that they are
 one convolution with a kernel of 2k - 1, which costs V (2k - 1) multiplications a frame and channel
@@ -101,6 +103,10 @@ class Discriminator(nn.Module):
         if mask is None:
             return scores.mean(1)
         return scores.masked_fill(~mask, 0.0).sum(1) / mask.sum(1).clamp(min=1)
+
+    def convolutions(self) -> list[nn.Conv1d]:
+        """Return all layers, the first one first."""
+        return [self._conv(index) for index in range(len(self.layers))]
 
     def _last(self, h: Tensor) -> Tensor:
         """Convolve (B, T, E) to (B, T, 1): one product for all taps, then shifted sums."""

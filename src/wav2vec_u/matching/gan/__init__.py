@@ -1,0 +1,1 @@
+"""The paper's adversarial training, of many members at once."""

@@ -1,0 +1,94 @@
+"""The first weights of a member."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wav2vec_u.config import GanConfig
+from wav2vec_u.matching.gan.discriminator import Discriminator
+from wav2vec_u.matching.generator import Generator
+from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.seeds import numpy_generator
+
+
+def make_networks(
+    config: GanConfig,
+    dim: int,
+    n_symbols: int,
+    n_phones: int,
+    seed: int,
+    number: int,
+    start: dict[str, Tensor] | None,
+) -> tuple[Generator, Discriminator]:
+    """Make the two networks of a member.
+
+    Parameters
+    ----------
+    config : GanConfig
+    dim : int
+        P, size of a segment vector.
+    n_symbols : int
+        Outputs: the phones, and whatever stands behind them.
+    n_phones : int
+    seed, number : int
+        Of the run and of the member; the first weights depend on both and nothing else.
+    start : dict of Tensor or None
+        State of a `Generator` with one output a phone, from which the generator starts.
+
+    Raises
+    ------
+    UserError
+        If `start` is that of another architecture.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # torch's initialisers know no other generator than the global one.
+        torch.manual_seed(int(numpy_generator(seed, "gan member", number).integers(2**31)))
+        generator = _generator(config, dim, n_symbols)
+        discriminator = Discriminator(
+            n_symbols,
+            config.discriminator_dim,
+            config.discriminator_depth,
+            config.discriminator_kernel,
+        )
+    if start is not None:
+        _load_start(generator, start, n_phones)
+    return generator, discriminator
+
+
+def _load_start(generator: Generator, start: dict[str, Tensor], n_phones: int) -> None:
+    state = generator.state_dict()
+    weight = start.get("conv.weight")
+    expected = (n_phones, *state["conv.weight"].shape[1:])
+    if weight is None or tuple(weight.shape) != expected:
+        shape = None if weight is None else tuple(weight.shape)
+        raise UserError(
+            f"matching: the starting generator's conv.weight is {shape}, not {expected}; "
+            "set matching.gan.generator_kernel to the kernel it was made with"
+        )
+    # Other symbols stand behind the phones and keep their random start.
+    merged = state["conv.weight"].clone()
+    merged[:n_phones] = weight
+    generator.load_state_dict({**state, **start, "conv.weight": merged})
+
+
+def rebuild_generator(
+    config: GanConfig, dim: int, n_phones: int, weights: dict[str, Tensor]
+) -> Generator:
+    """Make the generator of a member from its kept weights, with one output a phone."""
+    generator = _generator(config, dim, n_phones)
+    generator.load_state_dict(weights)
+    return generator.eval()
+
+
+def _generator(config: GanConfig, dim: int, n_symbols: int) -> Generator:
+    return Generator(
+        dim,
+        n_symbols,
+        config.generator_kernel,
+        config.generator_stride,
+        config.generator_dropout,
+        batch_norm=config.generator_batch_norm,
+        residual=config.generator_residual,
+        reference_padding=config.reference,
+    )

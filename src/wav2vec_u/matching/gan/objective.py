@@ -1,0 +1,158 @@
+r"""The whole objective of the GAN, beside its equations, for all members at once.
+
+Baevski et al. (2021), section 4. The generator G maps an utterance's segments S to distributions
+over phones, the discriminator C tells them from real phone sequences P^u:
+
+.. math::
+
+    \min_G \max_C \; E_{P^u}[\log C(P^u)] + E_S[\log(1 - C(G(S)))]
+        - λ L_{gp} + γ L_{sp} + η L_{pd}
+
+C here is a logit, and the labels are those of the reference: **generated = 1, real = 0**. Every
+term is a mean over utterances or steps, of each member by itself: (E,). The terms of the published
+code, which differ, stand in `reference.py`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wav2vec_u.matching.gan.critics import Critics, Text
+from wav2vec_u.matching.gan.hyperparameters import Weights
+from wav2vec_u.matching.gan.layout import Layout
+
+
+class Generated(NamedTuple):
+    """Logits (E, N, V) after joining, zero where not valid, and where they stand."""
+
+    logits: Tensor
+    layout: Layout
+
+
+def generator_objective(
+    critics: Critics, generated: Generated, weights: Weights
+) -> dict[str, Tensor]:
+    """Terms that G minimises: ``adversarial + γ·smoothness + η·diversity``, weighted already.
+
+    The generator wants its output to be called real: label 0.
+    """
+    probabilities = generated.logits.softmax(-1)
+    heard = critics.hear(critics.table(), probabilities, generated.layout)
+    return {
+        "adversarial": F.softplus(critics.scores(heard, generated.layout)).mean(1),
+        "smoothness": weights.smoothness * smoothness(generated),
+        "diversity": weights.diversity
+        * diversity_penalty(perplexity(probabilities, generated.layout), probabilities.shape[-1]),
+    }
+
+
+def discriminator_objective(
+    critics: Critics,
+    generated: Generated,
+    text: Text,
+    weights: Weights,
+    alpha: Tensor,
+) -> dict[str, Tensor]:
+    """Terms that C minimises: cross entropy on both kinds ``+ λ·gradient penalty``.
+
+    Parameters
+    ----------
+    alpha : Tensor
+        (B,) in [0, 1], the share of the text in each mixture of the gradient penalty.
+    """
+    table = critics.table()
+    fake = generated.logits.softmax(-1)
+    heard = critics.hear(table, fake, generated.layout)
+    heard_text = critics.hear_text(table, text)
+    fake_scores = critics.scores(heard, generated.layout)
+    members = len(table)
+    text_layout = Layout(*(part.expand(members, -1) for part in text.layout))
+    real_scores = critics.scores(heard_text.transpose(0, 1), text_layout)
+    penalty = gradient_penalty(critics, table, heard, generated.layout, heard_text, text, alpha)
+    return {
+        "fake": F.softplus(-fake_scores).mean(1),
+        "real": F.softplus(real_scores).mean(1),
+        "gradient_penalty": weights.gradient_penalty * penalty,
+    }
+
+
+def gradient_penalty(
+    critics: Critics,
+    table: Tensor,
+    heard: Tensor,
+    layout: Layout,
+    heard_text: Tensor,
+    text: Text,
+    alpha: Tensor,
+) -> Tensor:
+    r"""Keep the discriminator's slope near one between real and generated sequences.
+
+    .. math:: L_{gp} = E_{S, P^u, α}\left[(\|∇_{\tilde P} C(\tilde P)\|_2 - 1)^2\right],
+              \quad \tilde P = α P^u + (1 - α) G(S)
+
+    where a pair is cut to the shorter of its two sequences. The first layers are linear, so what
+    they say of the mixture is the mixture of what they said of both, and is not computed again.
+
+    Parameters
+    ----------
+    heard, layout
+        (E, N, D) of the generated utterances.
+    heard_text : Tensor
+        (M, E, D) of as many sentences of text.
+    alpha : Tensor
+        (B,) in [0, 1].
+
+    Returns
+    -------
+    Tensor
+        (E,).
+    """
+    members = len(table)
+    text_lengths = text.layout.lengths  # (1, B)
+    paired = torch.minimum(layout.lengths, text_lengths)  # (E, B)
+    text_first = (text_lengths.cumsum(1) - text_lengths).expand(members, -1)
+    inside = layout.position < paired.gather(1, layout.utterance)
+    source = text_first.gather(1, layout.utterance) + layout.position.masked_fill(~inside, 0)
+    member = torch.arange(members, device=source.device).unsqueeze(1)
+    partner = F.embedding(source * members + member, heard_text.reshape(-1, heard.shape[-1]))
+    mixed = torch.lerp(heard, partner, alpha[layout.utterance].unsqueeze(-1))  # (E, N, D)
+    scores = critics.scores(mixed, layout, paired)
+    # Utterances do not see each other: the gradient of the sum holds each one's gradient.
+    (by_heard,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
+    slope = critics.slope(table, by_heard, layout)  # (E, N, V)
+    norm = layout.sums(slope.square().sum(-1)).clamp(min=1e-24).sqrt()  # (E, B)
+    return (norm - 1).square().mean(1)
+
+
+def smoothness(generated: Generated) -> Tensor:
+    r"""Neighbouring steps should not differ more than they must.
+
+    .. math:: L_{sp} = \sum_t \| g_t - g_{t+1} \|^2
+
+    over logits g, taken as a mean over pairs and symbols (reference code), over the valid pairs.
+    """
+    logits, layout = generated
+    pairs = (layout.valid & (layout.position > 0))[:, 1:]
+    squares = (logits[:, 1:] - logits[:, :-1]).square().sum(-1).masked_fill(~pairs, 0.0)
+    return squares.sum(1) / (pairs.sum(1).clamp(min=1) * logits.shape[-1])
+
+
+def perplexity(probabilities: Tensor, layout: Layout) -> Tensor:
+    """Perplexity of the batch's mean distribution: how many phones are in use (1 to V)."""
+    valid = layout.valid.unsqueeze(-1)
+    average = probabilities.masked_fill(~valid, 0.0).sum(1) / layout.valid.sum(1, keepdim=True)
+    return (-(average * (average + 1e-7).log()).sum(-1)).exp()
+
+
+def diversity_penalty(perplexity_of_mean: Tensor, n_symbols: int) -> Tensor:
+    r"""Use the whole phone inventory.
+
+    The paper writes the negative entropy of the batch's mean distribution,
+    :math:`L_{pd} = -H(\bar p)`; its code uses the same entropy as a perplexity,
+    :math:`(V - e^{H}) / V`, and the published η belong to that.
+    """
+    return (n_symbols - perplexity_of_mean) / n_symbols
