@@ -302,6 +302,7 @@ class GanConfig(Settings):
     reference: bool = Field(
         False, description="behave as the reference code does, its quirks included"
     )
+    objective: Literal["paper", "relativistic"] = "paper"
     segmenter: Literal["none", "random", "uniform", "uniform_join", "join"] = "join"
     segmenter_rate: Annotated[float, Field(gt=0, le=1)] = Field(
         0.25, description="share of steps that random and uniform keep; reference: 0.25"

@@ -15,8 +15,9 @@ from wav2vec_u.matching.gan.critics import Critics, Text
 from wav2vec_u.matching.gan.discriminator import Discriminator
 from wav2vec_u.matching.gan.hyperparameters import Choice, choose, stack
 from wav2vec_u.matching.gan.layout import Layout
-from wav2vec_u.matching.gan.objective import Generated
+from wav2vec_u.matching.gan.objective import Generated, Objective, PaperObjective
 from wav2vec_u.matching.gan.reference import Padded
+from wav2vec_u.matching.gan.relativistic import RelativisticObjective
 
 V = 5
 PAD = 2
@@ -189,8 +190,8 @@ def expected_adversarial(network: Discriminator, member: int) -> tuple[float, fl
 def test_adversarial_terms_have_the_labels_of_the_reference() -> None:
     networks, critics = make_members()
     weights = stack([choose(GanConfig(), 0)] * 2, CPU)
-    terms = objective.discriminator_objective(critics, generated(), text(), weights, ALPHA)
-    fooled = objective.generator_objective(critics, generated(), weights)["adversarial"]
+    terms = PaperObjective().critic_terms(critics, generated(), text(), weights, ALPHA)
+    fooled = PaperObjective().generator_terms(critics, generated(), text(), weights)["adversarial"]
     for member, network in enumerate(networks):
         fake, real, wanted = expected_adversarial(network, member)
         assert terms["fake"][member].item() == pytest.approx(fake)
@@ -357,16 +358,39 @@ def test_padding_changes_the_reference_as_documented() -> None:
     assert more["gradient_penalty"].item() != pytest.approx(plain["gradient_penalty"].item())
 
 
-def test_weights_are_those_of_the_member() -> None:
+@pytest.mark.parametrize("kind", [PaperObjective(), RelativisticObjective()])
+def test_weights_are_those_of_the_member(kind: Objective) -> None:
     _, critics = make_members()
     ones, weighted = Choice(1, 1, 1, 1, 1), Choice(2, 3, 5, 1, 1)
     weights = stack([ones, weighted], CPU)
     even = stack([ones, ones], CPU)
     terms, plain = (
-        objective.discriminator_objective(critics, generated(), text(), each, ALPHA)
-        | objective.generator_objective(critics, generated(), each)
+        kind.critic_terms(critics, generated(), text(), each, ALPHA)
+        | kind.generator_terms(critics, generated(), text(), each)
         for each in (weights, even)
     )
     for name, factor in (("gradient_penalty", 2), ("smoothness", 3), ("diversity", 5)):
         assert terms[name][0].item() == pytest.approx(plain[name][0].item())
         assert terms[name][1].item() == pytest.approx(factor * plain[name][1].item())
+
+
+def test_relativistic_terms_compare_each_utterance_with_its_sentence() -> None:
+    networks, critics = make_members()
+    weights = stack([Choice(2.0, 1, 1, 1, 1)] * 2, CPU)
+    kind = RelativisticObjective()
+    terms = kind.critic_terms(critics, generated(), text(), weights, ALPHA)
+    fooled = kind.generator_terms(critics, generated(), text(), weights)["adversarial"]
+    for member, network in enumerate(networks):
+        fakes, reals = [row.softmax(-1) for row in speech(member)], map(one_hot, sentences())
+        apart, wanted, slopes = [], [], []
+        with torch.no_grad():
+            for fake, real in zip(fakes, reals, strict=True):
+                lead = float(slow_score(network, fake) - slow_score(network, real))
+                apart.append(-math.log(sigmoid(lead)))
+                wanted.append(-math.log(sigmoid(-lead)))
+                slopes += [finite_difference_slope(network, x).square().sum() for x in (fake, real)]
+        assert terms["apart"][member].item() == pytest.approx(sum(apart) / len(apart))
+        assert fooled[member].item() == pytest.approx(sum(wanted) / len(wanted))
+        # lambda / 2 times both means
+        expected = 2.0 / 2 * float(sum(slopes)) / len(fakes)
+        assert terms["gradient_penalty"][member].item() == pytest.approx(expected, rel=1e-6)

@@ -9,6 +9,8 @@ import torch
 
 from wav2vec_u.config import MatchingConfig
 from wav2vec_u.matching.agreement import CONVERGED_BELOW, disagreements, nearest
+from wav2vec_u.matching.channel import Channel
+from wav2vec_u.matching.decipherment import learn_language
 from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm
 from wav2vec_u.matching.gan.train import train_gan
 from wav2vec_u.matching.generator import GENERATOR_NAME, Generator, save_generator
@@ -85,7 +87,7 @@ def run(
     text_ppl = lm.perplexity([phones.sentence(i) for i in sample])
     distances = nearest(disagreements([member.candidate for member in members]))
     rows = [member.row(distance) for member, distance in zip(members, distances, strict=True)]
-    by_gain = config.method in ("decipherment", "synthetic")
+    by_gain = all(member.gain is not None for member in members)
     metric = "likelihood_gain" if by_gain else "paper_three_steps"
     write_json(
         work.folder / "selection.json",
@@ -98,7 +100,7 @@ def run(
         },
     )
     work.counts.update(
-        seeds=config.seeds,
+        seeds=len(members),
         seeds_converged=None if len(rows) == 1 else sum(row["converged"] for row in rows),
         selected_seed=members[chosen].number,
         selection_metric=metric,
@@ -158,11 +160,24 @@ def _by_gan(
     results = train_gan(
         work.folder, store, phones, config, dev_lm=lm, resume=work.resumed, start=start
     )
+    channel = None
+    if not config.gan.reference:  # which chooses as published
+        settings = config.decipherment
+        channel = Channel(
+            store,
+            scored_utterances(store, config.seed),
+            learn_language(phones, settings.min_phone_share),
+            n_codes=settings.codes,
+            stay=settings.stay_probability,
+            seed=config.seed,
+            threads=torch.get_num_threads(),
+        )
     members = []
     for result in results:
         assert result.score is not None  # a language model was given
+        gain = None if channel is None else channel.gain(result.generator)
         members.append(
-            _Member(result.member, result.generator, result.candidate, result.score, None)
+            _Member(result.member, result.generator, result.candidate, result.score, gain)
         )
     return members
 

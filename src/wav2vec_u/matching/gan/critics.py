@@ -51,6 +51,10 @@ class Text(NamedTuple):
         count = inside.sum(1)
         return cls(rows[inside], count.cumsum(0) - count, layout)
 
+    def for_members(self, count: int) -> Layout:
+        """Return the layout, the same for each of `count` members."""
+        return Layout(*(part.expand(count, -1) for part in self.layout))
+
     def to(self, device: torch.device) -> Text:
         """Return the batch on a device."""
         layout = Layout(*(part.to(device) for part in self.layout))

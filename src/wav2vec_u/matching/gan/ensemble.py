@@ -23,14 +23,15 @@ from wav2vec_u.matching.gan.feed import Feed, Row
 from wav2vec_u.matching.gan.hyperparameters import choose, stack
 from wav2vec_u.matching.gan.layout import Layout, join
 from wav2vec_u.matching.gan.networks import make_networks
-from wav2vec_u.matching.gan.objective import (
-    Generated,
-    discriminator_objective,
-    generator_objective,
-    perplexity,
-)
+from wav2vec_u.matching.gan.objective import Generated, Objective, PaperObjective, perplexity
+from wav2vec_u.matching.gan.relativistic import RelativisticObjective
 from wav2vec_u.matching.selection import Candidate
 from wav2vec_u.runtime.seeds import torch_generator
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "paper": PaperObjective,
+    "relativistic": RelativisticObjective,
+}
 
 
 class Ensemble:
@@ -61,6 +62,7 @@ class Ensemble:
         self._device = device
         self._start = start
         self._joins = config.segmenter in ("join", "uniform_join")
+        self._objective: Objective = OBJECTIVES[config.objective]()
         made = [self._make(number) for number in numbers]
         self._template = made[0][0]
         # Buffers (of a batch norm) are no parameters: the optimiser leaves them alone.
@@ -107,15 +109,18 @@ class Ensemble:
             value.requires_grad_(True)
         try:
             generated = self._generate(row, rng)
+            ids, mask = self._feed.text(update)
+            text = Text.of(ids, mask, self._critics.kernel, self._critics.n_symbols)
+            text = text.to(self._device)
             if of_discriminator:
-                ids, mask = self._feed.text(update)
-                text = Text.of(ids, mask, self._critics.kernel, self._critics.n_symbols)
                 alpha = torch.rand(len(ids), generator=rng, device=self._device)
-                terms = discriminator_objective(
-                    self._critics, generated, text.to(self._device), self._weights, alpha
+                terms = self._objective.critic_terms(
+                    self._critics, generated, text, self._weights, alpha
                 )
             else:
-                terms = generator_objective(self._critics, generated, self._weights)
+                terms = self._objective.generator_terms(
+                    self._critics, generated, text, self._weights
+                )
             loss = torch.stack(list(terms.values())).sum()
             gradients = list(torch.autograd.grad(loss, parameters, materialize_grads=True))
         finally:

@@ -15,7 +15,7 @@ code, which differ, stand in `reference.py`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -33,50 +33,66 @@ class Generated(NamedTuple):
     layout: Layout
 
 
-def generator_objective(
-    critics: Critics, generated: Generated, weights: Weights
-) -> dict[str, Tensor]:
-    """Terms that G minimises: ``adversarial + γ·smoothness + η·diversity``, weighted already.
+class Objective(Protocol):
+    """What the two sides of the game minimise."""
 
-    The generator wants its output to be called real: label 0.
-    """
-    probabilities = generated.logits.softmax(-1)
-    heard = critics.hear(critics.table(), probabilities, generated.layout)
+    def generator_terms(
+        self, critics: Critics, generated: Generated, text: Text, weights: Weights, /
+    ) -> dict[str, Tensor]:
+        """Terms that G minimises, weighted already, (E,) each."""
+
+    def critic_terms(
+        self,
+        critics: Critics,
+        generated: Generated,
+        text: Text,
+        weights: Weights,
+        alpha: Tensor,
+        /,
+    ) -> dict[str, Tensor]:
+        """Terms that C minimises, weighted already, (E,) each; `alpha` is (B,) in [0, 1)."""
+
+
+class PaperObjective:
+    """Cross entropy of each side by itself, and a slope near one."""
+
+    def generator_terms(
+        self, critics: Critics, generated: Generated, text: Text, weights: Weights
+    ) -> dict[str, Tensor]:
+        """``adversarial + γ·smoothness + η·diversity``: the output is to be called real, label 0."""
+        probabilities = generated.logits.softmax(-1)
+        heard = critics.hear(critics.table(), probabilities, generated.layout)
+        fooled = F.softplus(critics.scores(heard, generated.layout)).mean(1)
+        return {"adversarial": fooled, **side_terms(generated, probabilities, weights)}
+
+    def critic_terms(
+        self,
+        critics: Critics,
+        generated: Generated,
+        text: Text,
+        weights: Weights,
+        alpha: Tensor,
+    ) -> dict[str, Tensor]:
+        """Cross entropy on both kinds ``+ λ·gradient penalty``, of mixtures of `alpha` text."""
+        table = critics.table()
+        heard = critics.hear(table, generated.logits.softmax(-1), generated.layout)
+        heard_text = critics.hear_text(table, text)
+        fake_scores = critics.scores(heard, generated.layout)
+        real_scores = critics.scores(heard_text.transpose(0, 1), text.for_members(len(table)))
+        penalty = gradient_penalty(critics, table, heard, generated.layout, heard_text, text, alpha)
+        return {
+            "fake": F.softplus(-fake_scores).mean(1),
+            "real": F.softplus(real_scores).mean(1),
+            "gradient_penalty": weights.gradient_penalty * penalty,
+        }
+
+
+def side_terms(generated: Generated, probabilities: Tensor, weights: Weights) -> dict[str, Tensor]:
+    """Terms of the generator that ask no discriminator: ``γ·smoothness`` and ``η·diversity``."""
+    spread = perplexity(probabilities, generated.layout)
     return {
-        "adversarial": F.softplus(critics.scores(heard, generated.layout)).mean(1),
         "smoothness": weights.smoothness * smoothness(generated),
-        "diversity": weights.diversity
-        * diversity_penalty(perplexity(probabilities, generated.layout), probabilities.shape[-1]),
-    }
-
-
-def discriminator_objective(
-    critics: Critics,
-    generated: Generated,
-    text: Text,
-    weights: Weights,
-    alpha: Tensor,
-) -> dict[str, Tensor]:
-    """Terms that C minimises: cross entropy on both kinds ``+ λ·gradient penalty``.
-
-    Parameters
-    ----------
-    alpha : Tensor
-        (B,) in [0, 1], the share of the text in each mixture of the gradient penalty.
-    """
-    table = critics.table()
-    fake = generated.logits.softmax(-1)
-    heard = critics.hear(table, fake, generated.layout)
-    heard_text = critics.hear_text(table, text)
-    fake_scores = critics.scores(heard, generated.layout)
-    members = len(table)
-    text_layout = Layout(*(part.expand(members, -1) for part in text.layout))
-    real_scores = critics.scores(heard_text.transpose(0, 1), text_layout)
-    penalty = gradient_penalty(critics, table, heard, generated.layout, heard_text, text, alpha)
-    return {
-        "fake": F.softplus(-fake_scores).mean(1),
-        "real": F.softplus(real_scores).mean(1),
-        "gradient_penalty": weights.gradient_penalty * penalty,
+        "diversity": weights.diversity * diversity_penalty(spread, probabilities.shape[-1]),
     }
 
 
@@ -121,11 +137,18 @@ def gradient_penalty(
     partner = F.embedding(source * members + member, heard_text.reshape(-1, heard.shape[-1]))
     mixed = torch.lerp(heard, partner, alpha[layout.utterance].unsqueeze(-1))  # (E, N, D)
     scores = critics.scores(mixed, layout, paired)
-    # Utterances do not see each other: the gradient of the sum holds each one's gradient.
-    (by_heard,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
-    slope = critics.slope(table, by_heard, layout)  # (E, N, V)
-    norm = layout.sums(slope.square().sum(-1)).clamp(min=1e-24).sqrt()  # (E, B)
+    norm = squared_slopes(critics, table, mixed, scores, layout).clamp(min=1e-24).sqrt()
     return (norm - 1).square().mean(1)
+
+
+def squared_slopes(
+    critics: Critics, table: Tensor, heard: Tensor, scores: Tensor, layout: Layout
+) -> Tensor:
+    """Return the squared norm of each score's gradient by its utterance, (E, B)."""
+    # Utterances do not see each other: the gradient of the sum holds each one's gradient.
+    (by_heard,) = torch.autograd.grad(scores.sum(), heard, create_graph=True)
+    slope = critics.slope(table, by_heard, layout)  # (E, N, V)
+    return layout.sums(slope.square().sum(-1))
 
 
 def smoothness(generated: Generated) -> Tensor:
