@@ -320,6 +320,9 @@ class GanConfig(Settings):
     gradient_penalty: Weights = Field((1.5,), description="λ; paper 1.5 and 2")
     smoothness: Weights = Field((0.5,), description="γ; paper 0.5 and 0.75")
     diversity: Weights = Field((4.0,), description="η; paper 2 and 4")
+    skipgrams: Weights = Field(
+        (0.0,), description="how far the pairs of phones may be from those of the text; paper: 0"
+    )
     generator_lr: Rates = (4e-4,)
     discriminator_lr: Rates = (5e-4,)
     discriminator_weight_decay: Annotated[float, Field(ge=0)] = 1e-4

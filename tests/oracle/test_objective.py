@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from wav2vec_u.matching.gan.layout import Layout
 from wav2vec_u.matching.gan.objective import Generated, Objective, PaperObjective
 from wav2vec_u.matching.gan.reference import Padded
 from wav2vec_u.matching.gan.relativistic import RelativisticObjective
+from wav2vec_u.matching.gan.skipgrams import skipgram_distance, text_tables
+from wav2vec_u.testing.planted import PlantedText
 
 V = 5
 PAD = 2
@@ -190,8 +193,10 @@ def expected_adversarial(network: Discriminator, member: int) -> tuple[float, fl
 def test_adversarial_terms_have_the_labels_of_the_reference() -> None:
     networks, critics = make_members()
     weights = stack([choose(GanConfig(), 0)] * 2, CPU)
-    terms = PaperObjective().critic_terms(critics, generated(), text(), weights, ALPHA)
-    fooled = PaperObjective().generator_terms(critics, generated(), text(), weights)["adversarial"]
+    terms = PaperObjective(None).critic_terms(critics, generated(), text(), weights, ALPHA)
+    fooled = PaperObjective(None).generator_terms(critics, generated(), text(), weights)[
+        "adversarial"
+    ]
     for member, network in enumerate(networks):
         fake, real, wanted = expected_adversarial(network, member)
         assert terms["fake"][member].item() == pytest.approx(fake)
@@ -358,10 +363,10 @@ def test_padding_changes_the_reference_as_documented() -> None:
     assert more["gradient_penalty"].item() != pytest.approx(plain["gradient_penalty"].item())
 
 
-@pytest.mark.parametrize("kind", [PaperObjective(), RelativisticObjective()])
+@pytest.mark.parametrize("kind", [PaperObjective(None), RelativisticObjective(None)])
 def test_weights_are_those_of_the_member(kind: Objective) -> None:
     _, critics = make_members()
-    ones, weighted = Choice(1, 1, 1, 1, 1), Choice(2, 3, 5, 1, 1)
+    ones, weighted = Choice(1, 1, 1, 1, 1, 1), Choice(2, 3, 5, 1, 1, 1)
     weights = stack([ones, weighted], CPU)
     even = stack([ones, ones], CPU)
     terms, plain = (
@@ -376,8 +381,8 @@ def test_weights_are_those_of_the_member(kind: Objective) -> None:
 
 def test_relativistic_terms_compare_each_utterance_with_its_sentence() -> None:
     networks, critics = make_members()
-    weights = stack([Choice(2.0, 1, 1, 1, 1)] * 2, CPU)
-    kind = RelativisticObjective()
+    weights = stack([Choice(2.0, 1, 1, 1, 1, 1)] * 2, CPU)
+    kind = RelativisticObjective(None)
     terms = kind.critic_terms(critics, generated(), text(), weights, ALPHA)
     fooled = kind.generator_terms(critics, generated(), text(), weights)["adversarial"]
     for member, network in enumerate(networks):
@@ -394,3 +399,36 @@ def test_relativistic_terms_compare_each_utterance_with_its_sentence() -> None:
         # lambda / 2 times both means
         expected = 2.0 / 2 * float(sum(slopes)) / len(fakes)
         assert terms["gradient_penalty"][member].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_skipgram_distance_counts_pairs_within_utterances() -> None:
+    rng = torch.Generator().manual_seed(2)
+    tables = torch.rand(3, V, V, generator=rng).double()
+    batch = generated()
+    probabilities = batch.logits.softmax(-1)
+    found = skipgram_distance(probabilities, batch.layout, tables)
+    for member in (0, 1):
+        total = 0.0
+        for k in (1, 2, 3):
+            counts, pairs = torch.zeros(V, V).double(), 0
+            for row in speech(member):
+                said = row.softmax(-1)
+                for t in range(len(said) - k):
+                    counts += torch.outer(said[t], said[t + k])
+                    pairs += 1
+            total += float((counts / pairs - tables[k - 1]).abs().sum()) / 3
+        assert float(found[member]) == pytest.approx(total)
+
+
+def test_the_text_has_no_distance_from_itself() -> None:
+    said = [[[1, 2], [3]], [[4, 1, 2, 2, 3]], [[2], [4, 4, 1]]]
+    text = PlantedText(("<SIL>", "a", "b", "c", "d"), said, silence_probability=0.0)
+    tables = text_tables(text, V, seed=0)
+    assert tables.sum((1, 2)).tolist() == pytest.approx([1.0] * len(tables))
+    rows = [text.sentence_with_silence(i, np.random.default_rng(0)) for i in range(3)]
+    ids = torch.cat([torch.from_numpy(row).long() for row in rows]).unsqueeze(0)
+    layout = Layout.of(torch.tensor([len(row) for row in rows]))
+    same = skipgram_distance(one_hot(ids), layout, tables.double())
+    assert float(same) == pytest.approx(0.0, abs=1e-6)
+    other = skipgram_distance(one_hot((ids + 1) % V), layout, tables.double())
+    assert 0.5 < float(other) <= 2

@@ -82,11 +82,11 @@ def test_published_settings(name: str) -> None:
     gan = config.matching.gan
     assert gan.reference
     assert gan.segmenter == "join"
-    assert (gan.gradient_penalty, gan.smoothness, gan.diversity) == (1.5, 0.5, 4.0)
+    assert (gan.gradient_penalty, gan.smoothness, gan.diversity) == ((1.5,), (0.5,), (4.0,))
     assert (gan.generator_kernel, gan.generator_stride, gan.generator_dropout) == (4, 1, 0.1)
     assert (gan.discriminator_dim, gan.discriminator_depth) == (384, 2)
     assert gan.discriminator_kernel == 6
-    assert (gan.generator_lr, gan.discriminator_lr) == (4e-4, 5e-4)
+    assert (gan.generator_lr, gan.discriminator_lr) == ((4e-4,), (5e-4,))
     assert (gan.batch_size, gan.updates) == (160, 150_000)
 
 

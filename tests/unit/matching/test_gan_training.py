@@ -27,7 +27,7 @@ V = len(PLANTED.text.phones)
 
 
 def config(seeds: int = 1, seed: int = 0, **gan: Any) -> MatchingConfig:
-    small = {
+    small: dict[str, Any] = {
         "batch_size": 4,
         "discriminator_dim": 8,
         "updates": 12,

@@ -1,8 +1,9 @@
 """Who goes on training: take-off, members that give way to new ones, and the end.
 
 A member learns nothing for long, and then suddenly takes off, or never does. Nobody's transcripts
-are needed to tell: a language model finds what a member says after its take-off about as likely as
-text, phone by phone, while all phones are in use.
+are needed to tell. There is one language and any number of private codes, so members that say the
+same have found it; and what a member says after its take-off is about as likely as text, phone by
+phone, while all phones are in use.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wav2vec_u.config import GanConfig
+from wav2vec_u.matching.agreement import CONVERGED_BELOW
 from wav2vec_u.matching.selection import Score
 
 LEAST_GAIN = 0.005  # nats a phone; less is no improvement
@@ -27,17 +29,21 @@ class Standing:
     score : Score
     text_nll : float
         Nats a phone that the language model needs for text.
+    disagreement : float or None
+        With the member nearest to it, percent (`agreement.disagreements`); None if it is alone.
     """
 
     slot: int
     number: int
     score: Score
     text_nll: float
+    disagreement: float | None
 
     @property
     def taken_off(self) -> bool:
-        """Whether it says something like language."""
-        return bool(self.score.anchor < self.text_nll + TAKEN_OFF)
+        """Whether it has found the language, as far as can be told."""
+        agrees = self.disagreement is not None and self.disagreement < CONVERGED_BELOW
+        return agrees or bool(self.score.anchor < self.text_nll + TAKEN_OFF)
 
 
 def reviews(config: GanConfig) -> list[int]:

@@ -7,6 +7,7 @@ random draws of an update are the same for all of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from wav2vec_u.matching.gan.relativistic import RelativisticObjective
 from wav2vec_u.matching.selection import Candidate
 from wav2vec_u.runtime.seeds import torch_generator
 
-OBJECTIVES: dict[str, type[Objective]] = {
+OBJECTIVES: dict[str, Callable[[Tensor | None], Objective]] = {
     "paper": PaperObjective,
     "relativistic": RelativisticObjective,
 }
@@ -62,7 +63,8 @@ class Ensemble:
         self._device = device
         self._start = start
         self._joins = config.segmenter in ("join", "uniform_join")
-        self._objective: Objective = OBJECTIVES[config.objective]()
+        tables = feed.text_tables().to(device) if any(config.skipgrams) else None
+        self._objective: Objective = OBJECTIVES[config.objective](tables)
         made = [self._make(number) for number in numbers]
         self._template = made[0][0]
         # Buffers (of a batch norm) are no parameters: the optimiser leaves them alone.

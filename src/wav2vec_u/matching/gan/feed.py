@@ -22,6 +22,7 @@ from wav2vec_u.matching.batches import (
 )
 from wav2vec_u.matching.gan.layout import Layout
 from wav2vec_u.matching.gan.segmenters import pre_segment
+from wav2vec_u.matching.gan.skipgrams import text_tables
 from wav2vec_u.runtime.seeds import numpy_generator, torch_generator
 
 
@@ -89,6 +90,7 @@ class Feed:
         self.n_phones = len(text.phones)
         self.seed = seed
         self._segments = segments
+        self._sentences = text
         self._config = config
         self._speech = SpeechBatches(segments, config.batch_size, seed)
         self._text = TextBatches(
@@ -107,6 +109,10 @@ class Feed:
     def text(self, update: int) -> tuple[Tensor, Tensor]:
         """Return phone ids (B, L), zero in the padding, and their mask (B, L)."""
         return self._text.batch(update)
+
+    def text_tables(self) -> Tensor:
+        """Return the skip-grams of the whole text; see `skipgrams.text_tables`."""
+        return text_tables(self._sentences, self.n_phones, self.seed)
 
     def scored(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the utterances that checkpoints are scored on, in batches like `speech`."""

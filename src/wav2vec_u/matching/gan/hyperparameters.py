@@ -17,6 +17,7 @@ class Choice(NamedTuple):
     gradient_penalty: float
     smoothness: float
     diversity: float
+    skipgrams: float
     generator_lr: float
     discriminator_lr: float
 
@@ -27,6 +28,7 @@ class Weights(NamedTuple):
     gradient_penalty: Tensor
     smoothness: Tensor
     diversity: Tensor
+    skipgrams: Tensor
     generator_lr: Tensor
     discriminator_lr: Tensor
 

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from wav2vec_u.matching.gan.critics import Critics, Text
 from wav2vec_u.matching.gan.hyperparameters import Weights
 from wav2vec_u.matching.gan.layout import Layout
+from wav2vec_u.matching.gan.skipgrams import skipgram_distance
 
 
 class Generated(NamedTuple):
@@ -54,16 +55,28 @@ class Objective(Protocol):
 
 
 class PaperObjective:
-    """Cross entropy of each side by itself, and a slope near one."""
+    """Cross entropy of each side by itself, and a slope near one.
+
+    Parameters
+    ----------
+    tables : Tensor or None
+        Of the text, for `skipgrams.skipgram_distance`; None where no member asks for it.
+    """
+
+    def __init__(self, tables: Tensor | None) -> None:
+        self._tables = tables
 
     def generator_terms(
         self, critics: Critics, generated: Generated, text: Text, weights: Weights
     ) -> dict[str, Tensor]:
-        """``adversarial + γ·smoothness + η·diversity``: the output is to be called real, label 0."""
+        """``adversarial + γ·smoothness + η·diversity``: be called real, label 0."""
         probabilities = generated.logits.softmax(-1)
         heard = critics.hear(critics.table(), probabilities, generated.layout)
         fooled = F.softplus(critics.scores(heard, generated.layout)).mean(1)
-        return {"adversarial": fooled, **side_terms(generated, probabilities, weights)}
+        return {
+            "adversarial": fooled,
+            **side_terms(generated, probabilities, weights, self._tables),
+        }
 
     def critic_terms(
         self,
@@ -87,13 +100,19 @@ class PaperObjective:
         }
 
 
-def side_terms(generated: Generated, probabilities: Tensor, weights: Weights) -> dict[str, Tensor]:
-    """Terms of the generator that ask no discriminator: ``γ·smoothness`` and ``η·diversity``."""
+def side_terms(
+    generated: Generated, probabilities: Tensor, weights: Weights, tables: Tensor | None
+) -> dict[str, Tensor]:
+    """Terms of the generator that ask no discriminator, weighted already."""
     spread = perplexity(probabilities, generated.layout)
-    return {
+    terms = {
         "smoothness": weights.smoothness * smoothness(generated),
         "diversity": weights.diversity * diversity_penalty(spread, probabilities.shape[-1]),
     }
+    if tables is not None:
+        distance = skipgram_distance(probabilities, generated.layout, tables)
+        terms["skipgrams"] = weights.skipgrams * distance
+    return terms
 
 
 def gradient_penalty(

@@ -23,7 +23,16 @@ from wav2vec_u.matching.gan.objective import Generated, side_terms, squared_slop
 
 
 class RelativisticObjective:
-    """Each utterance against a sentence; see `objective.Objective`."""
+    """Each utterance against a sentence; see `objective.Objective` and its other form.
+
+    Parameters
+    ----------
+    tables : Tensor or None
+        See `objective.PaperObjective`.
+    """
+
+    def __init__(self, tables: Tensor | None) -> None:
+        self._tables = tables
 
     def generator_terms(
         self, critics: Critics, generated: Generated, text: Text, weights: Weights
@@ -35,7 +44,10 @@ class RelativisticObjective:
         fake_scores = critics.scores(heard, generated.layout)
         real_scores = critics.scores(heard_text, text.for_members(len(table)))
         fooled = F.softplus(fake_scores - real_scores).mean(1)
-        return {"adversarial": fooled, **side_terms(generated, probabilities, weights)}
+        return {
+            "adversarial": fooled,
+            **side_terms(generated, probabilities, weights, self._tables),
+        }
 
     def critic_terms(
         self,

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from wav2vec_u.config import GanConfig, MatchingConfig
+from wav2vec_u.matching.agreement import disagreements, nearest
 from wav2vec_u.matching.batches import SegmentSource, TextSource
 from wav2vec_u.matching.gan.budget import Standing, hopeless, improvement_ended, reviews
 from wav2vec_u.matching.gan.ensemble import Ensemble
@@ -216,6 +217,7 @@ class Training:
     def _report(self, means: dict[str, list[float]], keep: bool, table: MembersTable) -> None:
         """Log all members; at a checkpoint also score them, and let hopeless ones give way."""
         candidates = self._members.candidates() if keep else []
+        closeness = self._closeness(candidates)
         standings = []
         for slot, number in enumerate(self._members.numbers):
             if number in self._dropped:
@@ -230,8 +232,9 @@ class Training:
                 found = self._score(candidates[slot])
                 figures |= self._keep_best(slot, number, candidates[slot], found)
                 if found is not None:
-                    standings.append(Standing(slot, number, found, self._text_nll))
-                    figures["taken_off"] = standings[-1].taken_off
+                    standing = Standing(slot, number, found, self._text_nll, closeness[slot])
+                    figures["taken_off"] = standing.taken_off
+                    standings.append(standing)
             place = self._folder / f"member_{number:02d}"
             place.mkdir(parents=True, exist_ok=True)
             with MetricsLog(place / LOG_NAME) as log:
@@ -241,6 +244,13 @@ class Training:
             self._history.append(min(each.score.anchor for each in standings))
         if self._update in self._reviews:
             self._review(standings, table)
+
+    def _closeness(self, candidates: list[Candidate]) -> dict[int, float | None]:
+        """Return by slot how far each living member is from the one nearest to it, percent."""
+        numbers = self._members.numbers
+        alive = [slot for slot in range(len(candidates)) if numbers[slot] not in self._dropped]
+        found = nearest(disagreements([candidates[slot] for slot in alive]))
+        return dict(zip(alive, found, strict=True))
 
     def _review(self, standings: list[Standing], table: MembersTable) -> None:
         dropped = [s for s, number in enumerate(self._members.numbers) if number in self._dropped]
