@@ -93,10 +93,11 @@ SETTINGS: dict[str, Any] = {
     "generator_kernel": 1,
     "generator_dropout": 0.0,
     "discriminator_dim": 64,
-    "batch_size": 32,
+    "batch_size": 48,
     "generator_lr": 0.01,
     "discriminator_lr": 0.002,
-    "updates": 1_200,
+    "updates": 1_000,
+    "reviews": (0.5,),
     "checkpoint_every": 100,
     "score_utterances": 100,
 }
