@@ -309,6 +309,9 @@ class GanConfig(Settings):
     )
     generator_kernel: PositiveInt = Field(4, description="reference: 4")
     generator_stride: PositiveInt = Field(1, description="reference: 1; wav2vec-U 2.0: 3")
+    generator_hidden: Annotated[int, Field(ge=0)] = Field(
+        0, description="channels of a hidden layer, for features that are weaker; 0, paper: none"
+    )
     generator_dropout: Probability = 0.1
     generator_batch_norm: Annotated[float, Field(ge=0)] = Field(
         0.0, description="initial weight of a batch norm on the input; 0: none; wav2vec-U 2.0: 30"

@@ -129,12 +129,15 @@ class Generator(nn.Module):
         """Return a copy that keeps the first `n_phones` outputs."""
         copy = Generator(**{**self.settings, "n_phones": n_phones})
         state = {key: value.detach().cpu().clone() for key, value in self.state_dict().items()}
-        for name in (
-            ("output.weight", "output.bias") if self.output is not None else ("conv.weight",)
-        ):
+        for name in self.output_names:
             state[name] = state[name][:n_phones].clone()
         copy.load_state_dict(state)
         return copy.eval()
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Return the names of the weights that have a row for every output."""
+        return ("conv.weight",) if self.output is None else ("output.weight", "output.bias")
 
     def _drop(self, x: Tensor, rng: torch.Generator | None) -> Tensor:
         if not self.training or self.dropout == 0:

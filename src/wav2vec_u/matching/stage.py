@@ -236,6 +236,7 @@ def _architecture(config: MatchingConfig) -> dict[str, Any]:
             "dropout": gan.generator_dropout,
             "batch_norm": gan.generator_batch_norm,
             "residual": gan.generator_residual,
+            "hidden": gan.generator_hidden,
         }
     settings = config.decipherment
     return {

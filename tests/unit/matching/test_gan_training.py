@@ -101,11 +101,12 @@ KINDS: list[dict[str, Any]] = [
     {},
     {"generator_kernel": 3, "generator_stride": 2, "segmenter": "none"},
     {"generator_batch_norm": 3.0, "generator_residual": True, "discriminator_depth": 3},
+    {"generator_hidden": 6, "objective": "relativistic", "skipgrams": 2.0},
     {"gradient_penalty": (0.5, 2.0), "diversity": (1.0, 4.0), "generator_lr": (0.001, 0.01)},
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=["default", "stride", "version 2", "grid"])
+@pytest.mark.parametrize("kind", KINDS, ids=["default", "stride", "version 2", "deeper", "grid"])
 def test_a_member_is_trained_as_it_would_be_alone(tmp_path: Path, kind: dict[str, Any]) -> None:
     together = run(tmp_path / "together", config(seeds=4, **kind))
     assert [result.member for result in together] == [0, 1, 2, 3]
@@ -286,9 +287,14 @@ def test_from_a_start_the_discriminator_learns_first(tmp_path: Path) -> None:
 
 def test_a_start_is_taken_over(tmp_path: Path) -> None:
     start = Generator(8, V, kernel=4)
-    for reference in (False, True):
+    for reference, hidden in ((False, 0), (True, 0), (False, 6), (True, 6)):
+        start = Generator(8, V, kernel=4, hidden=hidden)
         slow = config(
-            updates=8, generator_lr=1e-9, start_discriminator_updates=3, reference=reference
+            updates=8,
+            generator_lr=1e-9,
+            start_discriminator_updates=3,
+            reference=reference,
+            generator_hidden=hidden,
         )
         (result,) = run(tmp_path, slow, start=start.state_dict())
         torch.testing.assert_close(weights(result.generator), weights(start))

@@ -58,18 +58,21 @@ def make_networks(
 
 def _load_start(generator: Generator, start: dict[str, Tensor], n_phones: int) -> None:
     state = generator.state_dict()
-    weight = start.get("conv.weight")
-    expected = (n_phones, *state["conv.weight"].shape[1:])
-    if weight is None or tuple(weight.shape) != expected:
-        shape = None if weight is None else tuple(weight.shape)
-        raise UserError(
-            f"matching: the starting generator's conv.weight is {shape}, not {expected}; "
-            "set matching.gan.generator_kernel to the kernel it was made with"
-        )
-    # Other symbols stand behind the phones and keep their random start.
-    merged = state["conv.weight"].clone()
-    merged[:n_phones] = weight
-    generator.load_state_dict({**state, **start, "conv.weight": merged})
+    merged = {}
+    for name, value in state.items():
+        given = start.get(name)
+        # Other symbols stand behind the phones and keep their random start.
+        by_symbol = name in generator.output_names
+        expected = (n_phones, *value.shape[1:]) if by_symbol else tuple(value.shape)
+        if given is None or tuple(given.shape) != expected:
+            shape = None if given is None else tuple(given.shape)
+            raise UserError(
+                f"matching: the starting generator's {name} is {shape}, not {expected}; set "
+                "matching.gan.generator_kernel and the like to those it was made with"
+            )
+        merged[name] = value.clone()
+        merged[name][: len(given)] = given
+    generator.load_state_dict(merged)
 
 
 def rebuild_generator(
@@ -90,5 +93,6 @@ def _generator(config: GanConfig, dim: int, n_symbols: int) -> Generator:
         config.generator_dropout,
         batch_norm=config.generator_batch_norm,
         residual=config.generator_residual,
+        hidden=config.generator_hidden,
         reference_padding=config.reference,
     )
