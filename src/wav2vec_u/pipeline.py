@@ -1,4 +1,4 @@
-"""The ordered list of stages, and the rule by which they run again.
+"""A run of all stages, and the rule by which they run again.
 
 A stage is skipped if its artefact is whole and was made from the same settings and inputs. Every
 artefact that is made anew makes what was learned from it stale, so that a run goes on exactly where
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,309 +20,25 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from wav2vec_u.config import RunConfig, Settings
-from wav2vec_u.corpus import stage as corpus
 from wav2vec_u.corpus.manifest import read_recordings
 from wav2vec_u.corpus.references import read_references
-from wav2vec_u.corpus.sources import read_sources
-from wav2vec_u.decode import stage as decode
 from wav2vec_u.doctor import Finding, diagnose
-from wav2vec_u.encoder.shipped import SHIPPED, find_encoder
-from wav2vec_u.evaluate import stage as evaluate
-from wav2vec_u.features import stage as features
-from wav2vec_u.graph import stage as graph
-from wav2vec_u.matching import stage as matching
-from wav2vec_u.matching.synthetic import Speaker
+from wav2vec_u.encoder.shipped import SHIPPED
 from wav2vec_u.recognizer import RUN_FILE, read_run_config
 from wav2vec_u.report import write_report
 from wav2vec_u.runtime import artifact
-from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.device import pick_device
 from wav2vec_u.runtime.disk import explain_disk_errors
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json
-from wav2vec_u.runtime.inputs import hash_files, stamp_files
-from wav2vec_u.segments import stage as segments
-from wav2vec_u.selftrain import stage as selftrain
-from wav2vec_u.silence import stage as silence
-from wav2vec_u.text import stage as text
+from wav2vec_u.stages import STAGES, RunInputs, Stage, stages_until
 from wav2vec_u.text.phonemize import load_phonemizer
 from wav2vec_u.text.source import find_files
-from wav2vec_u.words import stage as words
 
 METRICS_FILE = "metrics.json"
 LOCK_FILE = ".lock"
 
 
-@dataclass(frozen=True)
-class RunInputs:
-    """What a run is made from; the content of ``run.json``.
-
-    Attributes
-    ----------
-    config : RunConfig
-    audio, text : Path or None
-        Absolute. None where only stages run that do not read it.
-    language : str
-    references : Path or None
-        Transcripts for evaluation, beside those that `audio` may hold.
-    out : Path
-        Folder of the run.
-    """
-
-    config: RunConfig
-    audio: Path | None
-    text: Path | None
-    language: str
-    references: Path | None
-    out: Path
-
-    def as_record(self) -> dict[str, Any]:
-        """Return what ``run.json`` keeps."""
-        return {
-            "config": self.config.model_dump(mode="json"),
-            "audio": _str_or_none(self.audio),
-            "text": _str_or_none(self.text),
-            "language": self.language,
-            "references": _str_or_none(self.references),
-        }
-
-    def given_audio(self) -> Path:
-        """Return the recordings, or say that they were not given."""
-        if self.audio is None:
-            raise UserError("--audio: give the folder or the manifest of the recordings")
-        return self.audio
-
-    def given_text(self) -> Path:
-        """Return the text, or say that it was not given."""
-        if self.text is None:
-            raise UserError("--text: give a text file, or a folder of .txt files")
-        return self.text
-
-    def given_references(self) -> Path:
-        """Return the file of transcripts: the one given for that, or the manifest."""
-        return self.references or self.given_audio()
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage.
-
-    Attributes
-    ----------
-    name : str
-        Of the stage, its section of the settings and its folder.
-    start : callable
-        Runs it: what may be written to, and what is read.
-    needs : tuple of str
-        Stages whose artefacts it reads.
-    figures : str
-        Its key figures, a format string of its counts.
-    resumable : bool
-        True if it goes on from what an interrupted run of it left.
-    reads : callable
-        Fingerprints of what it reads from outside the run, by name.
-    """
-
-    name: str
-    start: Callable[[Work, RunInputs], None]
-    needs: tuple[str, ...]
-    figures: str
-    resumable: bool = False
-    reads: Callable[[RunInputs], dict[str, str]] = lambda run: {}
-
-
-def _start_corpus(work: Work, run: RunInputs) -> None:
-    corpus.run(work, run.config.corpus, run.given_audio())
-
-
-def _read_audio(run: RunInputs) -> dict[str, str]:
-    # Of a manifest, what it says of the recordings and not its bytes: transcripts in it must not
-    # make the model stale, let alone take part in it.
-    sources, rejections = read_sources(run.given_audio())
-    return {
-        "recordings": stamp_files(source.audio for source in sources),
-        "manifest": artifact.fingerprint(
-            sources=[(item.id, item.split, item.speaker) for item in sources],
-            rejections=[(item.what, item.reason) for item in rejections],
-        ),
-    }
-
-
-def _start_silence(work: Work, run: RunInputs) -> None:
-    silence.run(work, run.config.silence, run.out / "corpus")
-
-
-def _start_features(work: Work, run: RunInputs) -> None:
-    features.run(work, run.config.features, run.out / "silence", run.config.silence.mode)
-
-
-def _read_encoder(run: RunInputs) -> dict[str, str]:
-    encoder = run.config.features.encoder
-    folder = find_encoder(encoder) or Path(encoder)
-    if not folder.is_dir():
-        return {}
-    return {"encoder": stamp_files(sorted(path for path in folder.rglob("*") if path.is_file()))}
-
-
-def _start_segments(work: Work, run: RunInputs) -> None:
-    segments.run(work, run.config.segments, run.out / "features")
-
-
-def _start_text(work: Work, run: RunInputs) -> None:
-    text.run(work, run.config.text, run.given_text(), run.language)
-
-
-def _read_text(run: RunInputs) -> dict[str, str]:
-    found = {"text": hash_files(find_files(run.given_text())), "language": run.language}
-    if run.config.text.lexicon is not None:
-        found["lexicon"] = hash_files([run.config.text.lexicon])
-    return found
-
-
-def _start_matching(work: Work, run: RunInputs) -> None:
-    speaker = None
-    if run.config.matching.method == "synthetic":
-        speaker = Speaker(
-            run.given_text(),
-            run.language,
-            run.config.features,
-            run.config.silence.mode,
-            run.out / "segments",
-        )
-    matching.run(work, run.config.matching, run.out / "segments", run.out / "text", speaker)
-
-
-def _start_graph(work: Work, run: RunInputs) -> None:
-    graph.run(work, run.config.graph, run.given_text(), run.language, run.out / "text")
-
-
-def _read_extra(run: RunInputs) -> dict[str, str]:
-    # Words are decoded as soon as it is installed.
-    return {"extra": str(graph.installed())}
-
-
-def _start_selftrain(work: Work, run: RunInputs) -> None:
-    selftrain.run(
-        work,
-        run.config.selftrain,
-        segments=run.out / "segments",
-        text=run.out / "text",
-        matching=run.out / "matching",
-        graph=run.out / "graph",
-    )
-
-
-def _start_decode(work: Work, run: RunInputs) -> None:
-    decode.run(work, run.out / "segments", run.out / "text", run.out / "selftrain")
-
-
-def _start_words(work: Work, run: RunInputs) -> None:
-    words.run(
-        work,
-        run.config.words,
-        segments=run.out / "segments",
-        text=run.out / "text",
-        selftrain=run.out / "selftrain",
-        graph=run.out / "graph",
-    )
-
-
-def _start_evaluate(work: Work, run: RunInputs) -> None:
-    evaluate.run(
-        work,
-        run.config.evaluate,
-        run.given_references(),
-        corpus=run.out / "corpus",
-        segments=run.out / "segments",
-        text=run.out / "text",
-        selftrain=run.out / "selftrain",
-        decode=run.out / "decode",
-        words=run.out / "words",
-        text_config=run.config.text,
-        language=run.language,
-    )
-
-
-def _read_references(run: RunInputs) -> dict[str, str]:
-    return {"references": hash_files([run.given_references()])}
-
-
-STAGES = (
-    Stage(
-        "corpus",
-        _start_corpus,
-        needs=(),
-        figures="{recordings} recordings, {hours:.2f} h",
-        reads=_read_audio,
-    ),
-    Stage(
-        "silence",
-        _start_silence,
-        needs=("corpus",),
-        figures="{utterances} utterances, {hours:.2f} h of speech ({speech_share:.0%})",
-    ),
-    Stage(
-        "features",
-        _start_features,
-        needs=("silence",),
-        figures="{frames} frames of {dim} numbers, {frame_rate_hz:g} Hz",
-        resumable=True,
-        reads=_read_encoder,
-    ),
-    Stage(
-        "segments",
-        _start_segments,
-        needs=("features",),
-        figures="{segments} segments, {segment_rate_hz:.1f} Hz",
-    ),
-    Stage(
-        "text",
-        _start_text,
-        needs=(),
-        figures="{sentences} sentences, {word_types} words, {phone_types} phones",
-        reads=_read_text,
-    ),
-    Stage(
-        "matching",
-        _start_matching,
-        needs=("segments", "text"),
-        figures="restart {selected_seed} of {seeds} selected",
-        resumable=True,
-    ),
-    Stage(
-        "graph",
-        _start_graph,
-        needs=("text",),
-        figures="{words} words, {states} states",
-        reads=_read_extra,
-    ),
-    Stage(
-        "selftrain",
-        _start_selftrain,
-        needs=("segments", "text", "matching", "graph"),
-        figures="{rounds} rounds",
-        resumable=True,
-    ),
-    Stage(
-        "decode",
-        _start_decode,
-        needs=("segments", "text", "selftrain"),
-        figures="{utterances} utterances, {phones} phones",
-    ),
-    Stage(
-        "words",
-        _start_words,
-        needs=("segments", "text", "selftrain", "graph"),
-        figures="{utterances} utterances, {words} words",
-    ),
-    Stage(
-        "evaluate",
-        _start_evaluate,
-        needs=("corpus", "segments", "text", "selftrain", "decode", "words"),
-        figures="PER {per:.1f} % on {utterances_evaluated} recordings",
-        reads=_read_references,
-    ),
-)
 _BY_NAME = {stage.name: stage for stage in STAGES}
 
 # Where the machine computes is no part of what is computed.
@@ -453,7 +168,7 @@ class Pipeline:
         with explain_disk_errors(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
             with self._lock():
-                return self._run([_BY_NAME[only]] if only else _stages_until(until))
+                return self._run([_BY_NAME[only]] if only else stages_until(until))
 
     def _run(self, stages: list[Stage]) -> dict[str, Any]:
         torch.set_num_threads(self.inputs.config.threads)
@@ -650,17 +365,6 @@ def _check_method(config: RunConfig) -> None:
         )
 
 
-def _stages_until(name: str | None) -> list[Stage]:
-    """Return a stage and all it needs, in order; all stages for None."""
-    if name is None:
-        return list(STAGES)
-    wanted = {name}
-    for stage in reversed(STAGES):
-        if stage.name in wanted:
-            wanted.update(stage.needs)
-    return [stage for stage in STAGES if stage.name in wanted]
-
-
 def _figures(stage: Stage, counts: dict[str, Any]) -> str:
     try:
         line = stage.figures.format_map(counts)
@@ -691,7 +395,3 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
         features = features.model_copy(update={"encoder": str(Path(features.encoder).absolute())})
     text = text.model_copy(update={"lexicon": _absolute(text.lexicon)})
     return config.model_copy(update={"features": features, "text": text})
-
-
-def _str_or_none(path: Path | None) -> str | None:
-    return None if path is None else str(path)

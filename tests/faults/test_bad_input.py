@@ -16,9 +16,10 @@ from filelock import FileLock
 from tiny_run import RATE, content, tiny_config, write_corpus
 
 from wav2vec_u.config import load_config
-from wav2vec_u.pipeline import LOCK_FILE, STAGES, Pipeline
+from wav2vec_u.pipeline import LOCK_FILE, Pipeline
 from wav2vec_u.runtime import files
 from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.stages import STAGES
 
 NAMES = [stage.name for stage in STAGES]
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from tiny_run import content, tiny_config, write_corpus
 
-from wav2vec_u.pipeline import STAGES, Pipeline
+from wav2vec_u.pipeline import Pipeline
+from wav2vec_u.stages import STAGES
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 NAMES = [stage.name for stage in STAGES]

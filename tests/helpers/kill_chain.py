@@ -19,8 +19,9 @@ from typing import Any
 from tiny_run import tiny_config
 
 from wav2vec_u.features import stage as features
-from wav2vec_u.pipeline import STAGES, Pipeline
+from wav2vec_u.pipeline import Pipeline
 from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.stages import STAGES
 
 WRITES = os.O_WRONLY | os.O_RDWR
 

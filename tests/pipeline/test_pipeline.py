@@ -15,10 +15,11 @@ import pytest
 from rich.console import Console
 from tiny_run import content, tiny_config, write_corpus
 
-from wav2vec_u.pipeline import STAGES, Pipeline
+from wav2vec_u.pipeline import Pipeline
 from wav2vec_u.recognizer import Recognizer
 from wav2vec_u.runtime.artifact import read_record
 from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.stages import STAGES
 from wav2vec_u.testing.encoders import save_tiny_encoder
 from wav2vec_u.words.hypotheses import read_word_hypotheses
 

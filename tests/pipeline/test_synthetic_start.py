@@ -26,10 +26,11 @@ from wav2vec_u.config import SAMPLE_RATE, RunConfig, load_config
 from wav2vec_u.decode.hypotheses import read_hypotheses
 from wav2vec_u.demo.recordings import spoken_text, unpaired_text
 from wav2vec_u.graph.stage import installed
-from wav2vec_u.pipeline import STAGES, Pipeline
+from wav2vec_u.pipeline import Pipeline
 from wav2vec_u.recognizer import Recognizer
 from wav2vec_u.runtime.artifact import read_record
 from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.stages import STAGES
 from wav2vec_u.words.hypotheses import read_word_hypotheses
 
 NAMES = [stage.name for stage in STAGES]
