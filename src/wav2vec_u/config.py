@@ -324,7 +324,8 @@ class GanConfig(Settings):
     smoothness: Weights = Field((0.5,), description="γ; paper 0.5 and 0.75")
     diversity: Weights = Field((4.0,), description="η; paper 2 and 4")
     skipgrams: Weights = Field(
-        (0.0,), description="how far the pairs of phones may be from those of the text; paper: 0"
+        (4.0, 16.0),
+        description="of how far pairs of phones are from those of the text; paper: 0 (measured)",
     )
     generator_lr: Rates = (4e-4,)
     discriminator_lr: Rates = (5e-4,)
