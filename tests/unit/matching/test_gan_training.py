@@ -384,3 +384,10 @@ def test_training_ends_when_nothing_gets_better(
     monkeypatch.setattr(Ensemble, "step", lambda self, update: pytest.fail("has ended"))
     again.run(resume=True)
     assert len(again.results()) == 1
+
+
+def test_a_single_utterance_is_enough_to_train_on(tmp_path: Path) -> None:
+    alone = PlantedSegments([PLANTED.segments.vectors(0)], [PLANTED.segments.labels(0)], ["train"])
+    results = train_gan(tmp_path, alone, PLANTED.text, config(seeds=2), PickyModel())
+    assert all(np.isfinite(weights(result.generator)).all() for result in results)
+    assert all(len(result.candidate.hypotheses) == 1 for result in results)
