@@ -111,7 +111,7 @@ class Feed:
         return self._text.batch(update)
 
     def text_tables(self) -> Tensor:
-        """Return the skip-grams of the whole text; see `skipgrams.text_tables`."""
+        """Return the skip-grams of the text; see `skipgrams.text_tables`."""
         return text_tables(self._sentences, self.n_phones, self.seed)
 
     def scored(self) -> Iterator[tuple[Tensor, Tensor]]:
