@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class Masks:
     channels: torch.Tensor
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """An encoder without anything on top.
 
     Attributes
@@ -56,10 +57,11 @@ class Backbone(nn.Module):
     step_rate_hz: float
     pads: bool
 
+    @abstractmethod
     def n_steps(self, n_samples: int) -> int:
         """Count the steps that so many samples give: whole receptive fields only."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(
         self, waveforms: torch.Tensor, lengths: torch.Tensor, masks: Masks | None = None
     ) -> torch.Tensor:
@@ -77,19 +79,18 @@ class Backbone(nn.Module):
         -------
         (B, T, D) tensor
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def freeze_front_end(self) -> None:
         """Keep what comes before the Transformer's input projection as it is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def set_layer_drop(self, probability: float) -> None:
         """Set the probability that a block is passed over in training."""
-        raise NotImplementedError
 
+    @abstractmethod
     def description(self) -> dict[str, Any]:
         """Return JSON from which `build_backbone` makes a network of the same shape."""
-        raise NotImplementedError
 
 
 class OwnBackbone(Backbone):
