@@ -70,13 +70,17 @@ class PaperObjective:
         self, critics: Critics, generated: Generated, text: Text, weights: Weights
     ) -> dict[str, Tensor]:
         """``adversarial + γ·smoothness + η·diversity``: be called real, label 0."""
-        probabilities = generated.logits.softmax(-1)
-        heard = critics.hear(critics.table(), probabilities, generated.layout)
-        fooled = F.softplus(critics.scores(heard, generated.layout)).mean(1)
+        table, probabilities = critics.table(), generated.logits.softmax(-1)
+        heard = critics.hear(table, probabilities, generated.layout)
+        scores = critics.scores(heard, generated.layout)
         return {
-            "adversarial": fooled,
+            "adversarial": self.fooled(critics, table, scores, text),
             **side_terms(generated, probabilities, weights, self._tables),
         }
+
+    def fooled(self, critics: Critics, table: Tensor, scores: Tensor, text: Text) -> Tensor:
+        """Return how far the discriminators are from calling the utterances (E, B) real, (E,)."""
+        return F.softplus(scores).mean(1)
 
     def critic_terms(
         self,

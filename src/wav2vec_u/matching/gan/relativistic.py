@@ -19,35 +19,17 @@ from torch.nn import functional as F
 
 from wav2vec_u.matching.gan.critics import Critics, Text
 from wav2vec_u.matching.gan.hyperparameters import Weights
-from wav2vec_u.matching.gan.objective import Generated, side_terms, squared_slopes
+from wav2vec_u.matching.gan.objective import Generated, PaperObjective, squared_slopes
 
 
-class RelativisticObjective:
-    """Each utterance against a sentence; see `objective.Objective` and its other form.
+class RelativisticObjective(PaperObjective):
+    """Each utterance against a sentence; the generator's other terms are those of the paper."""
 
-    Parameters
-    ----------
-    tables : Tensor or None
-        See `objective.PaperObjective`.
-    """
-
-    def __init__(self, tables: Tensor | None) -> None:
-        self._tables = tables
-
-    def generator_terms(
-        self, critics: Critics, generated: Generated, text: Text, weights: Weights
-    ) -> dict[str, Tensor]:
-        """``adversarial + γ·smoothness + η·diversity``: look more real than the sentence."""
-        table, probabilities = critics.table(), generated.logits.softmax(-1)
-        heard = critics.hear(table, probabilities, generated.layout)
+    def fooled(self, critics: Critics, table: Tensor, scores: Tensor, text: Text) -> Tensor:
+        """Return how far the utterances are from looking more real than the sentences, (E,)."""
         heard_text = critics.hear_text(table, text).transpose(0, 1)
-        fake_scores = critics.scores(heard, generated.layout)
         real_scores = critics.scores(heard_text, text.for_members(len(table)))
-        fooled = F.softplus(fake_scores - real_scores).mean(1)
-        return {
-            "adversarial": fooled,
-            **side_terms(generated, probabilities, weights, self._tables),
-        }
+        return F.softplus(scores - real_scores).mean(1)
 
     def critic_terms(
         self,
