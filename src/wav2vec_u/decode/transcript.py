@@ -14,16 +14,18 @@ class WordSpan:
     Attributes
     ----------
     word : str
-        In angle brackets where the text does not hold it: its phones.
     start_s, end_s : float
     confidence : float
         Mean probability of its phones, segment by segment, under the phone trigram: from 0 to 1.
+    known : bool
+        False where the text does not hold the word: its spelling is guessed from its phones.
     """
 
     word: str
     start_s: float
     end_s: float
     confidence: float
+    known: bool = True
 
 
 @dataclass(frozen=True)

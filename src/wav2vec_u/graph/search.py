@@ -26,7 +26,8 @@ _SILENCE = SILENCE_LABEL - 1  # output of the generator
 class FoundWord:
     """A word and its frames: the first, and the one after the last.
 
-    A word that the text does not hold is written as its phones, in angle brackets.
+    A word that the text does not hold is written as its phones, in angle brackets;
+    `words.decoder` spells it.
     """
 
     word: str

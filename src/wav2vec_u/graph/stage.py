@@ -11,6 +11,7 @@ from wav2vec_u.graph.language_model import write_word_model
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.text.lexicon import read_lexicon
+from wav2vec_u.text.spelling import Speller
 
 EXTRA = ("kaldifst", "kaldilm", "kaldi-decoder")  # what the extra `decode` installs
 _ARPA_NAME = "words.arpa"
@@ -37,7 +38,8 @@ def run(work: Work, config: GraphConfig, text_file: Path, language: str, text: P
     Parameters
     ----------
     work : Work
-        Gets what `search.WordSearch` loads, and the counts ``words`` (of the graph),
+        Gets what `search.WordSearch` loads, ``spelling.arpa`` (`text.spelling.Speller`) if unknown
+        words are to be found, and the counts ``words`` (of the graph),
         ``fragments``, ``words_left_out`` and ``states``.
     config : GraphConfig
     text_file : Path
@@ -56,10 +58,13 @@ def run(work: Work, config: GraphConfig, text_file: Path, language: str, text: P
         work.counts.update(words=0, states=0, skipped=why)
         return
     arpa = work.folder / _ARPA_NAME
+    words = read_lexicon(text)
+    if config.fragments:
+        Speller.learn(words, config.seed).save(work.folder)
     lexicon = write_word_model(
         arpa,
         text_file,
-        read_lexicon(text),
+        words,
         language,
         order=config.ngram_order,
         max_words=config.max_words,

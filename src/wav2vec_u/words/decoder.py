@@ -13,9 +13,11 @@ from wav2vec_u.config import WordsConfig
 from wav2vec_u.decode.greedy import PhoneSpan
 from wav2vec_u.decode.stage import output_times
 from wav2vec_u.decode.transcript import WordSpan
-from wav2vec_u.graph.search import Found, WordSearch, require_phones
+from wav2vec_u.graph.fragments import is_fragment
+from wav2vec_u.graph.search import Found, FoundWord, WordSearch, require_phones
 from wav2vec_u.selftrain.frame_model import FrameModel
 from wav2vec_u.text.corpus import PhoneText
+from wav2vec_u.text.spelling import SPELLING_NAME, Speller
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,13 @@ class WordDecoder:
     ----------
     model : FrameModel
     search : WordSearch
+    speller : Speller or None
+        None where only words of the text are looked for.
     """
 
     model: FrameModel
     search: WordSearch
+    speller: Speller | None = None
 
     @classmethod
     def load(cls, graph: Path, selftrain: Path, text: Path, config: WordsConfig) -> WordDecoder:
@@ -50,7 +55,7 @@ class WordDecoder:
         """
         require_phones(graph, PhoneText(text).phones)
         search = WordSearch(graph, config.beam, config.max_active)
-        return cls(FrameModel.load(selftrain), search)
+        return cls(FrameModel.load(selftrain), search, load_speller(graph))
 
     def decode(self, vectors: NDArray[np.float32], times: NDArray[np.float32]) -> Spoken | None:
         """Find the words of one utterance; None if no sequence of words fits it.
@@ -68,7 +73,12 @@ class WordDecoder:
             return None
         (posteriors,) = self.model.read([vectors])
         times = output_times(times, self.model.generator.stride)
-        return place(found, posteriors, times, self.search.phones)
+        return place(found, posteriors, times, self.search.phones, self.speller)
+
+
+def load_speller(graph: Path) -> Speller | None:
+    """Load what writes unknown words; None where the graph has none."""
+    return Speller.load(graph) if (graph / SPELLING_NAME).exists() else None
 
 
 def place(
@@ -76,8 +86,9 @@ def place(
     posteriors: NDArray[np.float32],
     times: NDArray[np.float32],
     phones: Sequence[str],
+    speller: Speller | None = None,
 ) -> Spoken:
-    """Give what was found its times and its confidence.
+    """Give what was found its times, its confidence and, if it is no word of the text, letters.
 
     Parameters
     ----------
@@ -89,20 +100,30 @@ def place(
         Their beginnings and ends, seconds.
     phones : sequence of str
         Names of the labels.
+    speller : Speller or None
+        Without one, an unknown word stays as its phones in angle brackets.
     """
     sure = posteriors[np.arange(len(found.labels)), found.labels]  # (T,)
+    said = found.phones()
+    words = []
+    for item in found.words:
+        known = not is_fragment(item.word)
+        written = item.word
+        if not known and speller is not None:
+            written = speller.spell(_phones_of(item, said, phones)) or item.word
+        start_s, end_s = float(times[item.first, 0]), float(times[item.end - 1, 1])
+        confidence = float(sure[item.first : item.end].mean())
+        words.append(WordSpan(written, start_s, end_s, confidence, known))
     return Spoken(
-        tuple(
-            WordSpan(
-                item.word,
-                float(times[item.first, 0]),
-                float(times[item.end - 1, 1]),
-                float(sure[item.first : item.end].mean()),
-            )
-            for item in found.words
-        ),
+        tuple(words),
         tuple(
             PhoneSpan(phones[label], float(times[first, 0]), float(times[end - 1, 1]))
-            for label, first, end in found.phones()
+            for label, first, end in said
         ),
     )
+
+
+def _phones_of(
+    word: FoundWord, said: Sequence[tuple[int, int, int]], phones: Sequence[str]
+) -> list[str]:
+    return [phones[label] for label, first, _ in said if word.first <= first < word.end]

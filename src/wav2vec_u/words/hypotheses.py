@@ -44,6 +44,7 @@ class WordHypothesis:
             "start_s": [round(span.start_s, 3) for span in self.spans],
             "end_s": [round(span.end_s, 3) for span in self.spans],
             "confidence": [round(span.confidence, 4) for span in self.spans],
+            "known": [span.known for span in self.spans],
             "phones": [span.phone for span in self.phones],
             "phone_start_s": [round(span.start_s, 3) for span in self.phones],
             "phone_end_s": [round(span.end_s, 3) for span in self.phones],
@@ -63,7 +64,8 @@ def read_word_hypotheses(folder: Path) -> Iterator[WordHypothesis]:
         return
     try:
         for row in read_jsonl(path):
-            spans = zip(row["words"], row["start_s"], row["end_s"], row["confidence"], strict=True)
+            columns = (row[name] for name in ("words", "start_s", "end_s", "confidence", "known"))
+            spans = zip(*columns, strict=True)
             phones = zip(row["phones"], row["phone_start_s"], row["phone_end_s"], strict=True)
             yield WordHypothesis(
                 row["id"],

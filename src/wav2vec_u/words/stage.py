@@ -22,7 +22,7 @@ from wav2vec_u.runtime.progress import progress
 from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.selftrain.frame_model import FrameModel
 from wav2vec_u.text.corpus import PhoneText
-from wav2vec_u.words.decoder import place
+from wav2vec_u.words.decoder import load_speller, place
 from wav2vec_u.words.hypotheses import FILE_NAME, WordHypothesis
 
 
@@ -69,6 +69,7 @@ def run(
     require_phones(graph, phones)
     settings = SearchSettings(graph, config.beam, config.max_active)
     found = find_all(settings, scores(), torch.get_num_threads())
+    speller = load_speller(graph)
 
     def rows() -> Iterator[dict[str, object]]:
         for i, path in enumerate(progress(found, label="words", total=len(store))):
@@ -80,7 +81,8 @@ def run(
                 rejected.append(Rejection(store.ids[i], "no_path", detail))
                 continue
             (posteriors,) = model.read([store.vectors(i)])
-            spoken = place(path, posteriors, output_times(store.times(i), stride), phones)
+            times = output_times(store.times(i), stride)
+            spoken = place(path, posteriors, times, phones, speller)
             counts["utterances"] += 1
             counts["words"] += len(spoken.words)
             yield WordHypothesis(

@@ -159,6 +159,7 @@ def test_words_stand_in_the_place_of_phones_where_there_are_any() -> None:
         "start_s": 1.0,
         "end_s": 1.2,
         "confidence": 0.1235,
+        "known": True,
     }
     assert value["utterances"][1]["words"] == []
     assert [span.word for span in transcript.words] == ["hi", "x&y"]

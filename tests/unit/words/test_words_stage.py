@@ -12,13 +12,15 @@ from frame_models import even_model, identity_generator, write_selftrain
 from tiny_run import tiny_config, write_corpus
 
 from wav2vec_u.config import GraphConfig, TextConfig, WordsConfig
+from wav2vec_u.decode.greedy import PhoneSpan
+from wav2vec_u.decode.transcript import WordSpan
 from wav2vec_u.graph import stage as graph_stage
 from wav2vec_u.graph.search import Found, WordSearch
 from wav2vec_u.pipeline import Pipeline
 from wav2vec_u.recognizer import Recognizer
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.errors import UserError
-from wav2vec_u.runtime.files import read_jsonl
+from wav2vec_u.runtime.files import read_jsonl, write_jsonl
 from wav2vec_u.segments.segmenter import Segments
 from wav2vec_u.segments.store import SegmentStore, SegmentStoreWriter
 from wav2vec_u.selftrain.frame_model import FrameModel
@@ -26,7 +28,7 @@ from wav2vec_u.text import stage as text_stage
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.words import stage
 from wav2vec_u.words.decoder import WordDecoder
-from wav2vec_u.words.hypotheses import WordHypothesis, read_word_hypotheses
+from wav2vec_u.words.hypotheses import FILE_NAME, WordHypothesis, read_word_hypotheses
 
 pytest.importorskip("kaldi_decoder", reason="the extra `decode` is not installed")
 
@@ -113,6 +115,26 @@ def test_the_phones_of_the_words_and_their_times(planted: Path) -> None:
                 assert span.end_s == pytest.approx(0.2 * place + 0.2, abs=1e-3)
         for one, other in pairwise(item.phones):
             assert one.end_s == pytest.approx(other.start_s, abs=1e-3)
+
+
+def test_a_word_that_the_text_does_not_hold_is_spelled(planted: Path) -> None:
+    new = "begeg"
+    build_graph(planted, fragments=5)
+    phones = PhoneText(planted / "text").phones
+    labels = np.repeat([phones.index(letter) for letter in new], 4)
+    vectors = np.eye(len(phones), dtype=np.float32)[labels]
+    times = np.stack([np.arange(len(labels)), np.arange(len(labels)) + 1], axis=1) / 10
+    spoken = load_decoder(planted).decode(vectors, times.astype(np.float32))
+    assert spoken is not None
+    assert [(span.word, span.known) for span in spoken.words] == [(new, False)]
+
+
+def test_words_are_read_as_they_were_written(tmp_path: Path) -> None:
+    words = (WordSpan("abe", 0.1, 0.3, 0.75, True), WordSpan("gegab", 0.3, 0.9, 0.5, False))
+    phones = (PhoneSpan("a", 0.1, 0.2), PhoneSpan("b", 0.2, 0.3))
+    written = WordHypothesis("r#001", "r", "train", words, phones)
+    write_jsonl(tmp_path / FILE_NAME, [written.as_row()])
+    assert list(read_word_hypotheses(tmp_path)) == [written]
 
 
 def test_what_is_heard_clearly_is_said_with_confidence(planted: Path) -> None:
