@@ -460,9 +460,6 @@ class GraphConfig(Settings):
     silence_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.3, description="of a pause between two words"
     )
-    word_cost: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="nats that every word costs, against many short ones"
-    )
     seed: int = 0
 
 
@@ -506,6 +503,9 @@ class SelftrainConfig(Settings):
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     beam: PositiveFloat = Field(12.0, description="of the search for words, nats")
     max_active: PositiveInt = Field(4_000, description="states of that search, held at once")
+    word_cost: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="nats that every word costs in that search, against many short ones"
+    )
     seed: int = 0
 
 
@@ -514,6 +514,9 @@ class WordsConfig(Settings):
 
     beam: PositiveFloat = Field(12.0, description="nats; widened where every path was lost")
     max_active: PositiveInt = Field(4_000, description="states held at once")
+    word_cost: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="nats that every word costs, against many short ones"
+    )
 
 
 class EvaluateConfig(Settings):

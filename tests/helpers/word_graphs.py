@@ -46,6 +46,8 @@ def make_graph(
     return build_graph(folder / "graph", arpa, 2, lexicon, PHONES, shape)
 
 
-def open_search(folder: Path, beam: float = 30.0, max_active: int = 10_000) -> WordSearch:
+def open_search(
+    folder: Path, beam: float = 30.0, max_active: int = 10_000, word_cost: float = 0.0
+) -> WordSearch:
     """Search what `make_graph` wrote."""
-    return WordSearch(folder / "graph", beam, max_active)
+    return WordSearch(folder / "graph", beam, max_active, word_cost)

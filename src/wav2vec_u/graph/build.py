@@ -4,9 +4,10 @@ G is the word n-gram model, L the lexicon with an optional silence between words
 phone lasts one frame or more. Mohri, Pereira and Riley (2008), *Speech recognition with weighted
 finite-state transducers*; the ways of Kaldi, without Kaldi's installation.
 
-Labels on the input side: outputs of the generator, counted from 1, for the first frame of a phone;
-the same plus V for its further frames. So the best path tells where each phone begins, even between
-equal neighbours.
+Labels on the input side: outputs of the generator, counted from 1, for the first frame of a phone
+inside a word, and of a pause; the same plus V for the first frame of a word; the same plus 2 V for
+the further frames of a phone. So the best path tells where each phone begins, even between equal
+neighbours, and who searches can put a price on words.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ SILENCE_LABEL = 1  # label of the generator's first output
 
 @dataclass(frozen=True)
 class GraphShape:
-    """How phones and pauses are expected to last, and words to be many.
+    """How phones and pauses are expected to last.
 
     Attributes
     ----------
@@ -45,13 +46,10 @@ class GraphShape:
         Probability that a phone goes on for another frame.
     silence : float
         Probability of a silence between two words, and at either end.
-    word_cost : float
-        Nats that every word costs beside what the word model says.
     """
 
     stay: float
     silence: float
-    word_cost: float = 0.0
 
 
 def build_graph(
@@ -105,8 +103,8 @@ def build_graph(
         )
     grammar = kaldifst.compile(written)
     table.unlink()
-    first_mark = len(phones) + 1  # labels that tell apart what sounds alike, removed by H
-    arcs, last_mark = _lexicon_arcs(spoken, numbers, first_mark, shape)
+    first_mark = 2 * len(phones) + 1  # labels that tell apart what sounds alike, removed by H
+    arcs, last_mark = _lexicon_arcs(spoken, numbers, len(phones), first_mark, shape)
     words = kaldifst.compile("\n".join(arcs))
     kaldifst.add_self_loops(words, [first_mark], [numbers[_BACKOFF]])
     kaldifst.arcsort(words, "olabel")
@@ -136,7 +134,11 @@ def build_graph(
 
 
 def _lexicon_arcs(
-    spoken: dict[str, list[int]], numbers: dict[str, int], first_mark: int, shape: GraphShape
+    spoken: dict[str, list[int]],
+    numbers: dict[str, int],
+    n_phones: int,
+    first_mark: int,
+    shape: GraphShape,
 ) -> tuple[list[str], int]:
     """Return the arcs of L as text, and the last label that marks what sounds alike."""
     pause, no_pause = -math.log(shape.silence), -math.log(1 - shape.silence)
@@ -157,16 +159,18 @@ def _lexicon_arcs(
             path.append(first_mark + used[key])
         # A word that goes on is ended by a fragment that ends it, and by no other word.
         for here in (loop, inside) if is_fragment(word) else (loop,):
-            for place, label in enumerate(path[:-1]):
+            first = path[0] + n_phones if here == loop else path[0]
+            *before, last = [first, *path[1:]]
+            for place, label in enumerate(before):
                 arcs.append(_arc(here, state, label, numbers[word] if place == 0 else 0))
                 here = state
                 state += 1
-            output = numbers[word] if len(path) == 1 else 0
+            output = 0 if before else numbers[word]
             if goes_on(word):
-                arcs.append(_arc(here, inside, path[-1], output))
+                arcs.append(_arc(here, inside, last, output))
             else:
-                arcs.append(_arc(here, loop, path[-1], output, no_pause + shape.word_cost))
-                arcs.append(_arc(here, paused, path[-1], output, pause + shape.word_cost))
+                arcs.append(_arc(here, loop, last, output, no_pause))
+                arcs.append(_arc(here, paused, last, output, pause))
     last_mark = first_mark + max(used.values(), default=0) + 1
     arcs.append(_arc(paused, marked, SILENCE_LABEL, 0))
     arcs.append(_arc(marked, loop, last_mark, 0))
@@ -179,7 +183,8 @@ def _frame_arcs(n_phones: int, marks: range, stay: float) -> Iterator[str]:
     again, on = -math.log(stay), -math.log(1 - stay)
     for label in range(1, n_phones + 1):
         yield _arc(0, label, label, label)
-        yield _arc(label, label, label + n_phones, 0, again)
+        yield _arc(0, label, label + n_phones, label + n_phones)
+        yield _arc(label, label, label + 2 * n_phones, 0, again)
         yield _arc(label, 0, 0, 0, on)
     for mark in marks:
         yield _arc(0, 0, 0, mark)

@@ -31,10 +31,11 @@ class SearchSettings:
     graph: Path
     beam: float
     max_active: int
+    word_cost: float = 0.0
 
     def open(self) -> WordSearch:
         """Load the graph."""
-        return WordSearch(self.graph, self.beam, self.max_active)
+        return WordSearch(self.graph, self.beam, self.max_active, self.word_cost)
 
 
 def find_all(

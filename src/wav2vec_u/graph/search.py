@@ -74,6 +74,8 @@ class WordSearch:
         Paths that cost so much more than the best are dropped, nats.
     max_active : int
         States that are held at once.
+    word_cost : float
+        Nats that every word costs beside what the word model says.
 
     Raises
     ------
@@ -81,7 +83,9 @@ class WordSearch:
         If the graph is missing or damaged, or the extra ``decode`` is not installed.
     """
 
-    def __init__(self, graph: Path, beam: float, max_active: int) -> None:
+    def __init__(
+        self, graph: Path, beam: float, max_active: int, word_cost: float = 0.0
+    ) -> None:
         try:
             import kaldi_decoder
             import kaldifst
@@ -107,6 +111,7 @@ class WordSearch:
         self._lengths = [len(lexicon[word]) for word in lexicon]
         self._beam = beam
         self._max_active = max_active
+        self._word_cost = word_cost
 
     def find(self, scores: NDArray[np.float32]) -> Found | None:
         """Find the best words of one utterance.
@@ -124,14 +129,13 @@ class WordSearch:
         """
         if len(scores) == 0:
             return Found((), np.zeros(0, np.int32), np.zeros(0, np.bool_))
-        # Further frames of a phone have labels of their own, and the same likelihoods.
-        doubled = np.ascontiguousarray(np.concatenate([scores, scores], axis=1), dtype=np.float32)
+        by_label = self._by_label(scores)
         for attempt in range(_TRIES):
             options = self._decoder.FasterDecoderOptions(
                 beam=self._beam * _WIDER**attempt, max_active=self._max_active * 2**attempt
             )
             decoder = self._decoder.FasterDecoder(self._graph, options)
-            decoder.decode(self._decoder.DecodableCtc(doubled))
+            decoder.decode(self._decoder.DecodableCtc(by_label))
             if not decoder.reached_final():
                 continue
             found, path = decoder.get_best_path()
@@ -139,10 +143,15 @@ class WordSearch:
                 return self._read(path, scores.shape[1])
         return None
 
+    def _by_label(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the scores of the graph's labels, (T, 3 V): see `graph.build`."""
+        columns = np.concatenate([scores, scores - self._word_cost, scores], axis=1)
+        return np.ascontiguousarray(columns, dtype=np.float32)
+
     def _read(self, path: Any, n_phones: int) -> Found:
         _, frames, words, _ = self._kaldifst.get_linear_symbol_sequence(path)
         arcs = np.array(frames, dtype=np.int32)
-        found = Found((), (arcs - 1) % n_phones, arcs <= n_phones)
+        found = Found((), (arcs - 1) % n_phones, arcs <= 2 * n_phones)
         spoken = found.phones()
         # The path says its words in order, each as the phones of its pronunciation.
         placed: list[FoundWord] = []

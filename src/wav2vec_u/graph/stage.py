@@ -71,7 +71,7 @@ def run(work: Work, config: GraphConfig, text_file: Path, language: str, text: P
         fragments=config.fragments,
         seed=config.seed,
     )
-    shape = GraphShape(config.stay_probability, config.silence_probability, config.word_cost)
+    shape = GraphShape(config.stay_probability, config.silence_probability)
     built = build_graph(
         work.folder, arpa, config.ngram_order, lexicon, PhoneText(text).phones, shape
     )

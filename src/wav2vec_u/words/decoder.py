@@ -54,7 +54,7 @@ class WordDecoder:
             If a file is missing or damaged, or they do not belong together.
         """
         require_phones(graph, PhoneText(text).phones)
-        search = WordSearch(graph, config.beam, config.max_active)
+        search = WordSearch(graph, config.beam, config.max_active, config.word_cost)
         return cls(FrameModel.load(selftrain), search, load_speller(graph))
 
     def decode(self, vectors: NDArray[np.float32], times: NDArray[np.float32]) -> Spoken | None:

@@ -67,7 +67,7 @@ def run(
                 yield np.zeros((0, len(phones)), np.float32)
 
     require_phones(graph, phones)
-    settings = SearchSettings(graph, config.beam, config.max_active)
+    settings = SearchSettings(graph, config.beam, config.max_active, config.word_cost)
     found = find_all(settings, scores(), torch.get_num_threads())
     speller = load_speller(graph)
 

@@ -89,7 +89,6 @@ def test_the_same_settings_make_the_same_graph(text: Path) -> None:
     [
         ("stay_probability", 0.9),
         ("silence_probability", 0.01),
-        ("word_cost", 5.0),
         ("ngram_order", 2),
         ("max_words", 20),
         ("fragments", 5),
