@@ -83,9 +83,7 @@ class WordSearch:
         If the graph is missing or damaged, or the extra ``decode`` is not installed.
     """
 
-    def __init__(
-        self, graph: Path, beam: float, max_active: int, word_cost: float = 0.0
-    ) -> None:
+    def __init__(self, graph: Path, beam: float, max_active: int, word_cost: float = 0.0) -> None:
         try:
             import kaldi_decoder
             import kaldifst
