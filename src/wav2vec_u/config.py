@@ -451,6 +451,11 @@ class GraphConfig(Settings):
     max_words: PositiveInt = Field(
         1_000_000, description="of the text that the word model is estimated from, at random"
     )
+    ngram_prune: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (),
+        description="for the orders 2, 3, ...: n-grams that occur no more often are left out, but "
+        "for those that longer ones need; smaller graphs",
+    )
     fragments: Annotated[int, Field(ge=0)] = Field(
         1_500, description="phone sequences of which unknown words are put together; 0: none"
     )

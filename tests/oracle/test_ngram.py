@@ -248,3 +248,58 @@ def test_unreadable_arpa_is_refused(tmp_path: Path) -> None:
         NgramModel.read_arpa(tmp_path / "broken.arpa.gz")
     with pytest.raises(UserError, match="none of the model's symbols"):
         NgramModel.read_arpa(FIXTURES / "short.arpa", ["a", "b"])
+
+
+# --- left-out n-grams ---
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 10_000),
+    order=st.integers(2, 5),
+    n_symbols=st.integers(1, 6),
+    prune=st.lists(st.integers(0, 4), max_size=4),
+)
+def test_a_pruned_model_sums_to_one_and_is_whole(
+    seed: int, order: int, n_symbols: int, prune: list[int]
+) -> None:
+    rng = np.random.default_rng(seed)
+    symbols = [f"p{i}" for i in range(n_symbols)]
+    sentences = random_sentences(rng, n_symbols, 30)
+    plain = PlainModel(NgramModel(order).fit(sentences, symbols, prune))
+    for ngram in plain.probs:
+        if len(ngram) > 1:
+            assert ngram[:-1] in plain.probs
+            assert ngram[1:] in plain.probs
+    predicted = [name for (name,) in (key for key in plain.probs if len(key) == 1) if name != "<s>"]
+    for _ in range(5):
+        history = [symbols[i] for i in rng.integers(n_symbols, size=int(rng.integers(0, order)))]
+        total = sum(10 ** plain.log10_next(history, word) for word in predicted)
+        assert total == pytest.approx(1.0, abs=1e-9)
+
+
+def test_pruning_leaves_out_what_is_rare_and_nothing_else() -> None:
+    sentences, symbols = read_corpus("corpus.txt")
+    whole, pruned = (
+        NgramModel(3).fit(sentences, symbols),
+        NgramModel(3).fit(sentences, symbols, (0, 1)),
+    )
+    base = len(symbols) + FIRST_SYMBOL
+    counts = kneser_ney.count_ngrams(sentences, len(symbols), 3, base)
+    keys, seen = counts.adjusted[2]
+    np.testing.assert_array_equal(pruned.tables_[2].keys, keys[seen > 1])
+    np.testing.assert_array_equal(pruned.tables_[1].keys, whole.tables_[1].keys)
+    np.testing.assert_array_equal(pruned.tables_[0].log10_probs, whole.tables_[0].log10_probs)
+    # What stays has the probability that it had, and a little of what the others had.
+    found = whole.tables_[2].find(pruned.tables_[2].keys)
+    assert (pruned.tables_[2].log10_probs >= whole.tables_[2].log10_probs[found] - 1e-12).all()
+
+
+def test_a_mass_that_is_pruned_goes_to_the_backoff() -> None:
+    # After `a`: b twice, c once. Without `a c`, its one of three counts is backed off.
+    model = NgramModel(2).fit([np.array([0, 1]), np.array([0, 1]), np.array([0, 2])], "abc", (1,))
+    plain = PlainModel(model)
+    assert ("a", "b") in plain.probs
+    assert ("a", "c") not in plain.probs
+    discount = kneser_ney.discounts(np.array([3, 2, 2, 1, 1]))[2]  # of all bigrams
+    assert 10 ** plain.backoffs[("a",)] == pytest.approx((discount + 1) / 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ def write_word_model(
     *,
     order: int,
     max_words: int,
+    prune: Sequence[int] = (),
     fragments: int,
     seed: int,
 ) -> Lexicon:
@@ -52,6 +53,8 @@ def write_word_model(
     order : int
         Longest n-gram, at least 2.
     max_words : int
+    prune : sequence of int
+        See `text.ngram.NgramModel.fit`.
     fragments : int
         Of two phones and more; 0: no fragments at all.
     seed : int
@@ -74,7 +77,8 @@ def write_word_model(
     if fragments:
         reader.learn_fragments(fragments)
         known = reader.lexicon
-    model = NgramModel(order).fit(reader.pieces(min(1.0, max_words / total)), list(known))
+    pieces = reader.pieces(min(1.0, max_words / total))
+    model = NgramModel(order).fit(pieces, list(known), prune)
     model.write_arpa(path)
     return known
 

@@ -67,6 +67,7 @@ def run(work: Work, config: GraphConfig, text_file: Path, language: str, text: P
         words,
         language,
         order=config.ngram_order,
+        prune=config.ngram_prune,
         max_words=config.max_words,
         fragments=config.fragments,
         seed=config.seed,

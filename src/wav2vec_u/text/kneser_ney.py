@@ -8,11 +8,13 @@ of different tokens before it otherwise) and ``h'`` the context without its firs
 
 where ``gamma(h)`` is the mass that the discounts D took from the n-grams of the context. Unigrams
 are interpolated with the uniform distribution over the seen symbols, </s> and <unk>.
+
+Rare n-grams can be left out; what they would have had goes to the shorter ones, by ``gamma(h)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +29,11 @@ _Counts = tuple[NDArray[np.int64], NDArray[np.int64]]  # sorted keys, counts
 
 
 def estimate(
-    sentences: Iterable[NDArray[np.integer]], n_symbols: int, order: int, base: int
+    sentences: Iterable[NDArray[np.integer]],
+    n_symbols: int,
+    order: int,
+    base: int,
+    prune: Sequence[int] = (),
 ) -> list[NgramTable]:
     """Estimate the tables of orders 1 to `order`.
 
@@ -41,6 +47,9 @@ def estimate(
         Highest order, at least 2.
     base : int
         `ngram_table.key_base` of the two.
+    prune : sequence of int
+        For the orders 2, 3, ...: n-grams whose adjusted count is no higher are left out, unless a
+        longer one that stays needs them. Orders without a number lose nothing.
 
     Raises
     ------
@@ -48,6 +57,7 @@ def estimate(
         If there is no sentence, or an id is out of range.
     """
     counts = count_ngrams(sentences, n_symbols, order, base)
+    kept = _kept(counts.adjusted, prune, base)
     tables: list[NgramTable] = []
     for n in range(1, order + 1):
         keys, adjusted = counts.adjusted[n - 1]
@@ -55,9 +65,30 @@ def estimate(
         if n == 1:
             tables.append(_unigrams(keys, adjusted, discount))
         else:
-            tables[-1], table = _interpolate(keys, adjusted, discount, tables[-1], n, base)
+            taken = np.where(kept[n - 1], discount, adjusted)
+            tables[-1], table = _interpolate(
+                keys, adjusted, taken, kept[n - 1], tables[-1], n, base
+            )
             tables.append(table)
     return tables
+
+
+def _kept(adjusted: list[_Counts], prune: Sequence[int], base: int) -> list[NDArray[np.bool_]]:
+    """Tell for the orders 1, 2, ... which n-grams stay: the frequent ones, and parts of those."""
+    thresholds = [0, *prune, *[0] * len(adjusted)]
+    masks: list[NDArray[np.bool_]] = []
+    longer = np.empty(0, dtype=np.int64)
+    for n in range(len(adjusted), 0, -1):
+        keys, counts = adjusted[n - 1]
+        mask = counts > thresholds[n - 1]
+        for needed in (longer // base, longer % base**n):  # contexts, and what backing off meets
+            places = np.searchsorted(keys, needed)
+            # <s> and what begins with it is given and never predicted: it may not be there.
+            there = keys[np.minimum(places, len(keys) - 1)] == needed
+            mask[places[there]] = True
+        masks.insert(0, mask)
+        longer = keys[mask]
+    return masks
 
 
 @dataclass(frozen=True)
@@ -213,20 +244,28 @@ def _unigrams(
 def _interpolate(
     keys: NDArray[np.int64],
     counts: NDArray[np.int64],
-    discount: NDArray[np.float64],
+    taken: NDArray[np.float64],
+    kept: NDArray[np.bool_],
     lower: NgramTable,
     n: int,
     base: int,
 ) -> tuple[NgramTable, NgramTable]:
-    """Return the lower table with its backoff weights, and the table of order `n`."""
+    """Return the lower table with its backoff weights, and the table of order `n`.
+
+    `taken` is what every n-gram gives to the shorter ones: its discount, or all that it has where
+    it is not `kept`.
+    """
     contexts, group = np.unique(keys // base, return_inverse=True)
     totals = np.bincount(group, weights=counts, minlength=len(contexts))
-    gammas = np.bincount(group, weights=discount, minlength=len(contexts)) / totals
+    gammas = np.bincount(group, weights=taken, minlength=len(contexts)) / totals
+    keys, group = keys[kept], group[kept]
     suffixes = lower.find(keys % base ** (n - 1))
-    probs = (counts - discount) / totals[group]
+    probs = (counts - taken)[kept] / totals[group]
     probs += gammas[group] * 10.0 ** lower.log10_probs[suffixes]
     backoffs = lower.log10_backoffs.copy()
-    backoffs[lower.find(contexts)] = _log10(gammas)
+    places = lower.find(contexts)
+    # A context that was left out has lost all that follow it, and backs off for nothing.
+    backoffs[places[places >= 0]] = _log10(gammas[places >= 0])
     return (
         NgramTable(lower.keys, lower.log10_probs, backoffs),
         NgramTable(keys, np.minimum(_log10(probs), 0.0), np.zeros(len(keys))),

@@ -54,7 +54,12 @@ class NgramModel:
         self.symbols_: list[str] = []
         self.tables_: list[NgramTable] = []
 
-    def fit(self, sentences: Iterable[NDArray[np.integer]], symbols: Sequence[str]) -> NgramModel:
+    def fit(
+        self,
+        sentences: Iterable[NDArray[np.integer]],
+        symbols: Sequence[str],
+        prune: Sequence[int] = (),
+    ) -> NgramModel:
         """Estimate the model.
 
         Parameters
@@ -63,6 +68,8 @@ class NgramModel:
             Symbol ids of every sentence; read once, in chunks of bounded size.
         symbols : sequence of str
             Symbol of every id. Those that never occur stay out of the model.
+        prune : sequence of int
+            For the orders 2, 3, ...: rarer n-grams that are left out; see `kneser_ney.estimate`.
 
         Raises
         ------
@@ -72,7 +79,7 @@ class NgramModel:
             If n-grams of so many symbols do not fit into 63 bits.
         """
         base = key_base(len(symbols), self.order)
-        self.tables_ = kneser_ney.estimate(sentences, len(symbols), self.order, base)
+        self.tables_ = kneser_ney.estimate(sentences, len(symbols), self.order, base, prune)
         self.symbols_ = list(symbols)
         return self
 

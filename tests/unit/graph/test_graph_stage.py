@@ -91,6 +91,7 @@ def test_the_same_settings_make_the_same_graph(text: Path) -> None:
         ("silence_probability", 0.01),
         ("ngram_order", 2),
         ("max_words", 20),
+        ("ngram_prune", (9, 9)),
         ("fragments", 5),
     ],
 )
