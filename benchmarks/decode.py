@@ -4,7 +4,7 @@ A graph of all words of a text is built; then sentences that were taken out of i
 in made-up frames, 50 a second: every phone lasts a few of them, and they are as noisy as asked for,
 so that about as many frames are wrong as on a real voice.
 
-    python benchmarks/decode.py TEXT [--language en-us] [--order 4] [--workers 2] [--noise 1.0]
+    python benchmarks/decode.py TEXT [--language en-us] [--order 4] [--prune 0 1 1] [--noise 1.0]
 
 TEXT is a text file. The last line printed is one JSON object.
 """
@@ -47,6 +47,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--noise", type=float, default=1.0)
     parser.add_argument("--max-words", type=int, default=1_000_000, help="of the text")
+    parser.add_argument(
+        "--prune", type=int, nargs="*", default=[0, 1, 1], help="see graph.ngram_prune"
+    )
+    parser.add_argument("--beam", type=float, default=WordsConfig().beam)
+    parser.add_argument("--max-active", type=int, default=WordsConfig().max_active)
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     normalize = Normalizer(args.language)
@@ -77,6 +82,7 @@ def main() -> None:
             args.language,
             order=args.order,
             max_words=args.max_words,
+            prune=args.prune,
             fragments=1_500,
             seed=0,
         )
@@ -90,8 +96,7 @@ def main() -> None:
         right = np.mean(
             [np.mean(rows.argmax(1) == each) for rows, each in zip(frames, labels, strict=True)]
         )
-        defaults = WordsConfig()
-        settings = SearchSettings(folder, defaults.beam, defaults.max_active)
+        settings = SearchSettings(folder, args.beam, args.max_active)
         began = time.perf_counter()
         found = list(find_all(settings, iter(frames), args.workers))
         seconds = time.perf_counter() - began
@@ -107,6 +112,9 @@ def main() -> None:
                 "words": built["words"],
                 "states": built["states"],
                 "order": args.order,
+                "prune": args.prune,
+                "beam": args.beam,
+                "max_active": args.max_active,
                 "workers": args.workers,
                 "building_s": round(building, 1),
                 "frames_right": round(float(right), 3),

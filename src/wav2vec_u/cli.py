@@ -147,6 +147,7 @@ for _name, _until, _description in (
     ("selftrain", "selftrain", "Train on what is understood, and the stages before."),
     ("decode", "decode", "Decode the phones of all recordings, and the stages before."),
     ("words", "words", "Decode the words of all recordings, and the stages before."),
+    ("adapt", "adapt", "Teach the encoder what was understood, and the stages before."),
 ):
     _add_run_command(_name, _until, _description)
 

@@ -524,6 +524,33 @@ class WordsConfig(Settings):
     )
 
 
+class AdaptConfig(Settings):
+    """Fine-tuning of the encoder on what was understood of the recordings."""
+
+    method: Literal["encoder", "none"] = Field("encoder", description="or leave the encoder alone")
+    rounds: PositiveInt = Field(
+        2, description="at most; they end when the likelihood gain no longer rises"
+    )
+    epochs: PositiveFloat = Field(8.0, description="through the recordings, at least 100 updates")
+    batch_seconds: PositiveFloat = Field(120.0, description="audio in one batch")
+    learning_rate: PositiveFloat = Field(
+        5e-4, description="paper: 2e-5 to 1e-4, for far wider nets"
+    )
+    dropout: Probability = Field(0.2, description="in front of the linear layer")
+    time_mask_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.3, description="share of steps that are masked"
+    )
+    min_confidence: Probability = Field(
+        0.1, description="of a word, below which it counts as unknown what was said"
+    )
+    power: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="exponent of the likelihoods, since neighbouring frames overlap"
+    )
+    max_hours: PositiveFloat = Field(5.0, description="of recordings that are learned from")
+    device: str = "auto"
+    seed: int = 0
+
+
 class EvaluateConfig(Settings):
     """Error rates against references."""
 
@@ -621,6 +648,7 @@ class RunConfig(Settings):
     graph: GraphConfig = GraphConfig()
     selftrain: SelftrainConfig = SelftrainConfig()
     words: WordsConfig = WordsConfig()
+    adapt: AdaptConfig = AdaptConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     probe: ProbeConfig = ProbeConfig()

@@ -1,17 +1,23 @@
-"""A finished run as one object: audio in, phones with times out.
+"""A finished run as one object: audio in, words and phones with times out.
 
 The way of a file is that of the training data, through the same functions: voice activity
-detection, frames, segments, generator, arg-max. Long files go through it utterance by utterance.
+detection, then the fine-tuned encoder, or frames, segments and what reads them. Long files go
+through it utterance by utterance.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from wav2vec_u.adapt.emissions import times_in_recording
+from wav2vec_u.adapt.model import AdaptedModel
+from wav2vec_u.adapt.stage import is_taken
 from wav2vec_u.config import RunConfig
 from wav2vec_u.corpus.audio import AudioError, probe_audio
 from wav2vec_u.decode.stage import decode_utterance
@@ -26,15 +32,97 @@ from wav2vec_u.segments.boundaries import bounds_in_seconds
 from wav2vec_u.segments.frame_segmenter import FrameSegmenter
 from wav2vec_u.segments.load import load_segmenter
 from wav2vec_u.segments.segmenter import Segmenter
-from wav2vec_u.selftrain.frame_model import FrameModel
+from wav2vec_u.selftrain.frame_model import FrameModel, FrameReader
 from wav2vec_u.silence.spans import Span, split_spans
-from wav2vec_u.silence.speech import Utterance
+from wav2vec_u.silence.speech import Utterance, load_waveform
 from wav2vec_u.silence.vad import find_speech, load_vad
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.words.decoder import WordDecoder
 
 RUN_FILE = "run.json"
 _NEEDED_STAGES = ("features", "segments", "text", "matching", "selftrain")
+
+_Floats = npt.NDArray[np.float32]
+
+
+class Hearing(Protocol):
+    """Turns an utterance into rows of numbers that a model reads, and their times."""
+
+    def hear(self, utterance: Utterance) -> tuple[_Floats, _Floats]:
+        """Return rows (S, P) and their times (S, 2); S is 0 where nothing was said."""
+
+
+@dataclass(frozen=True)
+class SegmentHearing:
+    """The way of the training data: frames, then segments.
+
+    Attributes
+    ----------
+    encoder : Encoder
+    extractor : Extractor
+    segmenter : Segmenter or FrameSegmenter
+    """
+
+    encoder: Encoder
+    extractor: Extractor
+    segmenter: Segmenter | FrameSegmenter
+
+    @classmethod
+    def load(cls, run_dir: Path, config: RunConfig) -> SegmentHearing:
+        """Load the encoder, and the segmenter of a finished run.
+
+        Raises
+        ------
+        UserError
+            If the two do not fit together.
+        """
+        encoder = load_encoder(config.features)
+        segmenter = load_segmenter(run_dir / "segments")
+        learned_dim = segmenter.frame_dim
+        if learned_dim != encoder.dim:
+            raise UserError(
+                f"{run_dir}: {encoder.name} gives frames of {encoder.dim} numbers, the run has "
+                f"learned from {learned_dim}; restore the encoder or run again"
+            )
+        return cls(encoder, Extractor(encoder, config.features, config.silence.mode), segmenter)
+
+    def hear(self, utterance: Utterance) -> tuple[_Floats, _Floats]:
+        """See `Hearing.hear`."""
+        nothing = np.zeros((0, self.segmenter.dim), np.float32), np.zeros((0, 2), np.float32)
+        (extracted,) = self.extractor.encode([utterance], self.extractor.load([utterance]))
+        if isinstance(extracted, Rejected):  # too short for a frame, say
+            return nothing
+        # Rounded as the frame store rounds: the segmenter has learned from such frames, and the
+        # result is that of the run's own decoding to the last digit.
+        frames = extracted.frames.astype(np.float16).astype(np.float32)  # (T, D)
+        if not is_usable(frames):
+            return nothing
+        segments = self.segmenter.transform(frames)
+        times = bounds_in_seconds(segments.bounds, extracted.times, self.encoder.frame_rate_hz)
+        return segments.vectors, times
+
+
+@dataclass(frozen=True)
+class EncoderHearing:
+    """The fine-tuned encoder alone.
+
+    Attributes
+    ----------
+    model : AdaptedModel
+    whole : bool
+        Whether it hears utterances with their pauses.
+    """
+
+    model: AdaptedModel
+    whole: bool
+
+    def hear(self, utterance: Utterance) -> tuple[_Floats, _Floats]:
+        """See `Hearing.hear`."""
+        samples, _ = load_waveform(utterance, "mask" if self.whole else "cut")
+        (log_probs,) = self.model.emissions([samples])
+        rate_hz = self.model.network.output_rate_hz
+        starts = times_in_recording(utterance, self.whole, len(log_probs), rate_hz)
+        return log_probs, np.stack([starts, starts + np.float32(1 / rate_hz)], axis=1)
 
 
 class Recognizer:
@@ -43,11 +131,10 @@ class Recognizer:
     Parameters
     ----------
     config : RunConfig
-        Settings of the run, for silence and features.
-    encoder : Encoder
-    segmenter : Segmenter or FrameSegmenter
-    model : FrameModel
-        What says which phone a segment is.
+        Settings of the run, for silence.
+    hearing : Hearing
+    model : FrameReader
+        What says which phone a row is.
     phones : list of str
         Names of its outputs; the first is silence.
     words : WordDecoder or None
@@ -63,24 +150,21 @@ class Recognizer:
     def __init__(
         self,
         config: RunConfig,
-        encoder: Encoder,
-        segmenter: Segmenter | FrameSegmenter,
-        model: FrameModel,
+        hearing: Hearing,
+        model: FrameReader,
         phones: list[str],
         words: WordDecoder | None = None,
     ) -> None:
         self.config = config
         self.phones = phones
-        self._encoder = encoder
-        self._segmenter = segmenter
+        self._hearing = hearing
         self._model = model
         self._words = words
-        self._extractor = Extractor(encoder, config.features, config.silence.mode)
         self._vad = load_vad(config.silence)
 
     @classmethod
     def load(cls, run_dir: str | Path) -> Recognizer:
-        """Read a finished run.
+        """Read a finished run: its fine-tuned encoder where there is one, else what was before.
 
         Raises
         ------
@@ -95,22 +179,17 @@ class Recognizer:
                     f"{run_dir}: the run is not finished ({stage} is missing); "
                     "give its `wav2vec-u run` command again to go on"
                 )
-        encoder = load_encoder(config.features)
-        segmenter = load_segmenter(run_dir / "segments")
-        learned_dim = segmenter.frame_dim
-        if learned_dim != encoder.dim:
-            raise UserError(
-                f"{run_dir}: {encoder.name} gives frames of {encoder.dim} numbers, the run has "
-                f"learned from {learned_dim}; restore the encoder or run again"
-            )
-        return cls(
-            config=config,
-            encoder=encoder,
-            segmenter=segmenter,
-            model=FrameModel.load(run_dir / "selftrain"),
-            phones=PhoneText(run_dir / "text").phones,
-            words=_load_words(run_dir, config),
-        )
+        phones = PhoneText(run_dir / "text").phones
+        hearing: Hearing
+        model: FrameReader
+        if is_taken(run_dir / "adapt"):
+            adapted = AdaptedModel.load(run_dir / "adapt", phones)
+            hearing = EncoderHearing(adapted, config.silence.mode == "mask")
+            model = adapted.reader
+        else:
+            hearing = SegmentHearing.load(run_dir, config)
+            model = FrameModel.load(run_dir / "selftrain")
+        return cls(config, hearing, model, phones, _load_words(run_dir, config, model))
 
     def transcribe(self, path: str | Path) -> Transcript:
         """Recognise one audio file of any length and sample rate.
@@ -151,37 +230,20 @@ class Recognizer:
             end_s=spans[-1][1],
             spans=tuple(spans),
         )
-        segments, times = self._segment(utterance)
-        spoken = None if self._words is None else self._words.decode(segments, times)
+        rows, times = self._hearing.hear(utterance)
+        spoken = None if self._words is None else self._words.decode(rows, times)
         if spoken is None:
-            decoded = decode_utterance(self._model, segments, times, self.phones)
+            decoded = decode_utterance(self._model, rows, times, self.phones)
             return TranscribedUtterance(utterance.start_s, utterance.end_s, decoded.spans)
         return TranscribedUtterance(utterance.start_s, utterance.end_s, spoken.phones, spoken.words)
 
-    def _segment(
-        self, utterance: Utterance
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return segment vectors (S, P) and their times (S, 2); S is 0 where nothing was said."""
-        nothing = np.zeros((0, self._segmenter.dim), np.float32), np.zeros((0, 2), np.float32)
-        (extracted,) = self._extractor.encode([utterance], self._extractor.load([utterance]))
-        if isinstance(extracted, Rejected):  # too short for a frame, say
-            return nothing
-        # Rounded as the frame store rounds: the segmenter has learned from such frames, and the
-        # result is that of the run's own decoding to the last digit.
-        frames = extracted.frames.astype(np.float16).astype(np.float32)  # (T, D)
-        if not is_usable(frames):
-            return nothing
-        segments = self._segmenter.transform(frames)
-        times = bounds_in_seconds(segments.bounds, extracted.times, self._encoder.frame_rate_hz)
-        return segments.vectors, times
 
-
-def _load_words(run_dir: Path, config: RunConfig) -> WordDecoder | None:
+def _load_words(run_dir: Path, config: RunConfig, model: FrameReader) -> WordDecoder | None:
     """Load the word decoder; None where the run decodes no words, or the extra is missing here."""
     graph = run_dir / "graph"
     if read_record(graph) is None or not usable(graph):
         return None
-    return WordDecoder.load(graph, run_dir / "selftrain", run_dir / "text", config.words)
+    return WordDecoder.load(graph, model, run_dir / "text", config.words)
 
 
 def read_run_config(run_dir: Path) -> RunConfig:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wav2vec_u.adapt import stage as adapt
 from wav2vec_u.config import RunConfig
 from wav2vec_u.corpus import stage as corpus
 from wav2vec_u.corpus.sources import read_sources
@@ -203,6 +204,23 @@ def _start_words(work: Work, run: RunInputs) -> None:
     )
 
 
+def _start_adapt(work: Work, run: RunInputs) -> None:
+    adapt.run(
+        work,
+        run.config.adapt,
+        run.config.words,
+        encoder=run.config.features.encoder,
+        whole=run.config.silence.mode == "mask",
+        language=run.language,
+        silence=run.out / "silence",
+        text=run.out / "text",
+        graph=run.out / "graph",
+        selftrain=run.out / "selftrain",
+        decode=run.out / "decode",
+        words=run.out / "words",
+    )
+
+
 def _start_evaluate(work: Work, run: RunInputs) -> None:
     evaluate.run(
         work,
@@ -214,6 +232,7 @@ def _start_evaluate(work: Work, run: RunInputs) -> None:
         selftrain=run.out / "selftrain",
         decode=run.out / "decode",
         words=run.out / "words",
+        adapt=run.out / "adapt",
         text_config=run.config.text,
         language=run.language,
     )
@@ -292,9 +311,17 @@ STAGES = (
         figures="{utterances} utterances, {words} words",
     ),
     Stage(
+        "adapt",
+        _start_adapt,
+        needs=("silence", "text", "graph", "selftrain", "decode", "words"),
+        figures="{rounds} rounds",
+        resumable=True,
+        reads=_read_encoder,
+    ),
+    Stage(
         "evaluate",
         _start_evaluate,
-        needs=("corpus", "segments", "text", "selftrain", "decode", "words"),
+        needs=("corpus", "segments", "text", "selftrain", "decode", "words", "adapt"),
         figures="PER {per:.1f} % on {utterances_evaluated} recordings",
         reads=_read_references,
     ),

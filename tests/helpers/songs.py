@@ -32,13 +32,25 @@ SHORT = FinetuneConfig(
 
 def sing(text: str, rng: np.random.Generator) -> np.ndarray:
     """Return a waveform of 0.15 to 0.25 s a letter, with a little noise."""
+    samples, _ = sing_timed(text, rng)
+    return samples
+
+
+def sing_timed(
+    text: str, rng: np.random.Generator
+) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
+    """Return a waveform as `sing` does, and every letter with its start and end, seconds."""
     pieces = [np.zeros(1_600)]
+    sung = []
     for letter in text:
         times = np.arange(rng.integers(2_400, 4_000)) / SAMPLE_RATE
         tone = np.sin(2 * np.pi * TONES_HZ[letter] * times) if letter in TONES_HZ else 0 * times
+        start = sum(map(len, pieces)) / SAMPLE_RATE
+        sung.append((letter, start, start + len(times) / SAMPLE_RATE))
         pieces.append(0.3 * tone)
     samples = np.concatenate([*pieces, np.zeros(1_600)])
-    return (samples + 0.003 * rng.standard_normal(len(samples))).astype(np.float32)
+    noisy = (samples + 0.003 * rng.standard_normal(len(samples))).astype(np.float32)
+    return noisy, [item for item in sung if item[0] in TONES_HZ]
 
 
 def words(rng: np.random.Generator) -> str:

@@ -82,6 +82,7 @@ def test_later_verbs_run_up_to_their_stage(run_dir: Path, options: list[str]) ->
         ("selftrain", 8),
         ("decode", 9),
         ("words", 9),
+        ("adapt", 11),
     ):
         result = invoke(verb, *options, "--lang", "en", "--out", run_dir, "--seeds", "1")
         assert result.exit_code == 0, result.output

@@ -24,7 +24,7 @@ from wav2vec_u.testing.encoders import save_tiny_encoder
 from wav2vec_u.words.hypotheses import read_word_hypotheses
 
 NAMES = [stage.name for stage in STAGES]
-AFTER_MATCHING = ["selftrain", "decode", "words", "evaluate"]
+AFTER_MATCHING = ["selftrain", "decode", "words", "adapt", "evaluate"]
 
 
 @dataclass
@@ -143,7 +143,8 @@ def test_a_second_run_repeats_nothing(again: Workshop, finished: Workshop) -> No
     ("change", "repeated"),
     [
         ({"evaluate": {"seed": 3}}, ["evaluate"]),
-        ({"words": {"beam": 9.0}}, ["words", "evaluate"]),
+        ({"words": {"beam": 9.0}}, ["words", "adapt", "evaluate"]),
+        ({"adapt": {"seed": 3}}, ["adapt", "evaluate"]),
         ({"selftrain": {"seed": 3}}, AFTER_MATCHING),
         ({"graph": {"ngram_order": 2}}, ["graph", *AFTER_MATCHING]),
         ({"matching": {"seed": 3}}, ["matching", *AFTER_MATCHING]),
@@ -234,7 +235,7 @@ def test_stages_can_be_run_one_by_one(fresh: Workshop, finished: Workshop, tmp_p
     assert fresh.run(until="graph", audio=None) == {"graph"}
     assert fresh.run(until="matching") == {"matching"}
     assert fresh.run(until="decode") == {"selftrain", "decode"}
-    assert fresh.run() == {"words", "evaluate"}
+    assert fresh.run() == {"words", "adapt", "evaluate"}
     assert content(fresh.out) == content(finished.out)
 
 

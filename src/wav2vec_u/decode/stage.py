@@ -16,7 +16,12 @@ from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.files import write_jsonl
 from wav2vec_u.runtime.progress import progress
 from wav2vec_u.segments.store import SegmentStore
-from wav2vec_u.selftrain.frame_model import FrameModel, checked_log_probs, require_phones
+from wav2vec_u.selftrain.frame_model import (
+    FrameModel,
+    FrameReader,
+    checked_log_probs,
+    require_phones,
+)
 from wav2vec_u.text.corpus import PhoneText
 
 
@@ -68,7 +73,7 @@ def run(work: Work, segments: Path, text: Path, selftrain: Path) -> None:
 
 
 def decode_utterance(
-    model: FrameModel,
+    model: FrameReader,
     vectors: NDArray[np.float32],
     times: NDArray[np.float32],
     phones: list[str],
@@ -80,7 +85,7 @@ def decode_utterance(
 
     Parameters
     ----------
-    model : FrameModel
+    model : FrameReader
     vectors : (S, P) float32
     times : (S, 2) float32
         Seconds of the original recording.
@@ -99,7 +104,7 @@ def decode_utterance(
     (posteriors,) = model.read([vectors])  # (S', V)
     # The floor keeps the logarithm finite, and is far below what any phone wins with.
     scores = np.log(np.maximum(posteriors, np.finfo(np.float32).tiny))
-    return greedy(scores, output_times(times, model.generator.stride), phones)
+    return greedy(scores, output_times(times, model.stride), phones)
 
 
 def decode_greedily(

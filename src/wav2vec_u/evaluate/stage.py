@@ -69,6 +69,7 @@ def run(
     selftrain: Path,
     decode: Path,
     words: Path,
+    adapt: Path,
     text_config: TextConfig,
     language: str,
 ) -> None:
@@ -76,7 +77,8 @@ def run(
 
     Writes ``metrics.json`` (percentages 0-100), ``steps.json`` (see `steps.measure_steps`),
     ``utterances.jsonl`` (id, reference, hypothesis, errors), ``confusion.json`` and
-    ``rejected.jsonl``. What is scored are the phones of the words, where words were decoded.
+    ``rejected.jsonl``. What is scored are the phones of the last step: those of the words, where
+    words were decoded, by the fine-tuned encoder, where that was taken.
     A recording of the split that has a transcript but no hypothesis, since no speech was found in
     it, counts as deleted.
 
@@ -87,7 +89,7 @@ def run(
     config : EvaluateConfig
     references : Path
         Manifest with transcripts.
-    corpus, segments, text, selftrain, decode, words : Path
+    corpus, segments, text, selftrain, decode, words, adapt : Path
         Finished artefacts.
     text_config : TextConfig
         How the text was turned into phones; the transcripts are turned so too.
@@ -125,9 +127,13 @@ def run(
     in_words = join_recordings(map(_as_phones, read_word_hypotheses(words)), known)
     if in_words:
         by_step["words"] = {name: _phones_of(in_words.get(name)) for name in spoken}
+    by_encoder = join_recordings(map(_as_phones, read_word_hypotheses(adapt)), known)
+    if by_encoder:
+        by_step["encoder"] = {name: _phones_of(by_encoder.get(name)) for name in spoken}
     heard = list(by_step.values())[-1]
     metrics, errors = _score(spoken, heard, config)
-    metrics |= _word_rates(words, {name: transcripts[name] for name in spoken}, language, config)
+    said = {name: transcripts[name] for name in spoken}
+    metrics |= _word_rates(adapt if by_encoder and in_words else words, said, language, config)
     steps = _steps(spoken, by_step, config)
     write_json(work.folder / STEPS_NAME, steps)
     metrics |= {f"per_{row['step']}": row["per"] for row in steps}

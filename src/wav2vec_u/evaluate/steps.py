@@ -18,7 +18,8 @@ class Step:
     ----------
     name : str
         ``greedy`` (the matching's generator, arg-max), ``lm`` (read with the phone trigram),
-        ``hmm`` (after self-training, read so too) or ``words`` (the phones of the words found).
+        ``hmm`` (after self-training, read so too), ``words`` (the phones of the words found) or
+        ``encoder`` (the same by the fine-tuned encoder).
     errors : sequence of Errors
         One for each utterance, the same ones in every step.
     """

@@ -11,7 +11,7 @@ from wav2vec_u.corpus.rejections import REJECTED_NAME, Rejection, summary, write
 from wav2vec_u.finetune.acoustic_model import AcousticModel, outputs_needed
 from wav2vec_u.finetune.batches import hold_out
 from wav2vec_u.finetune.units import Units
-from wav2vec_u.finetune.utterance import LabelledUtterance
+from wav2vec_u.finetune.utterance import LabelledUtterance, TimedUnit
 from wav2vec_u.pretrain.pack import AudioPack, write_pack
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import read_jsonl
@@ -26,6 +26,8 @@ class TrainingData:
     pack : AudioPack
     targets : list of tuple of int
         Of every utterance of the pack.
+    timed : list of tuple of TimedUnit or None
+        The same units with their times; None where those are not known.
     train, validation : list of int
         Utterances of the pack; some may be in neither.
     rejected : list of Rejection
@@ -36,6 +38,7 @@ class TrainingData:
         folder: Path,
         pack: AudioPack,
         targets: list[tuple[int, ...]],
+        timed: list[tuple[TimedUnit, ...]] | None,
         train: list[int],
         validation: list[int],
         rejected: list[Rejection],
@@ -43,6 +46,7 @@ class TrainingData:
         self._folder = folder
         self.pack = pack
         self.targets = targets
+        self.timed = timed
         self.train = train
         self.validation = validation
         self.rejected = rejected
@@ -89,8 +93,13 @@ def prepare(
     ------
     UserError
         If there is nothing to train on, or nothing to validate with.
+    ValueError
+        If the times of units are known in some utterances alone.
     """
     everything = [*utterances, *validation]
+    with_times = {utterance.timed is not None for utterance in everything}
+    if len(with_times) > 1:
+        raise ValueError("the times of units must be known in all utterances or in none")
     rejected: list[Rejection] = []
     taken: dict[str, LabelledUtterance] = {}
     for utterance in everything:
@@ -115,7 +124,7 @@ def prepare(
         if outputs == 0:
             detail = f"{pack.lengths[index]} samples are fewer than the encoder's receptive field"
             rejected.append(Rejection(name, "too_short", detail))
-        elif needed > outputs:
+        elif needed > outputs and True not in with_times:
             detail = f"needs {needed} outputs of the network, which gives {outputs}"
             rejected.append(Rejection(name, "too_many_symbols", detail))
         else:
@@ -134,7 +143,8 @@ def prepare(
         train, chosen = [usable[i] for i in learned], [usable[i] for i in kept]
     if not train or not chosen:
         raise _too_few(len(usable), rejected)
-    return TrainingData(folder, pack, targets, train, chosen, rejected)
+    timed = [taken[name].timed or () for name in pack.ids] if True in with_times else None
+    return TrainingData(folder, pack, targets, timed, train, chosen, rejected)
 
 
 def _too_few(usable: int, rejected: list[Rejection]) -> UserError:

@@ -1,4 +1,4 @@
-"""Fine-tuning by connectionist temporal classification (CTC; Graves et al., 2006).
+"""The loop of fine-tuning.
 
 Labels may be transcripts or the pseudo-labels of self-training: `finetune` knows no difference and
 reads no transcript. A training is killed and resumed without a difference in the result, because
@@ -24,6 +24,7 @@ from wav2vec_u.finetune.acoustic_model import AcousticModel, greedy_ids
 from wav2vec_u.finetune.backbone import load_backbone
 from wav2vec_u.finetune.batches import epoch_batches
 from wav2vec_u.finetune.data import TrainingData, prepare
+from wav2vec_u.finetune.losses import ctc_loss, frame_loss
 from wav2vec_u.finetune.masks import draw_masks
 from wav2vec_u.finetune.model import FinetunedModel, emit, out_of_memory, pad
 from wav2vec_u.finetune.schedule import tri_stage_scale
@@ -91,7 +92,8 @@ def finetune(
         See `backbone.load_backbone`.
     utterances : sequence of LabelledUtterance
         Their ids are unique. All are decoded once, into a file of 115 MB an hour that is removed
-        at the end.
+        at the end. Either all of them say where their units are (`LabelledUtterance.timed`), and
+        the network learns a unit for every output, or CTC places them.
     units : Units
     config : FinetuneConfig
     folder : Path
@@ -248,7 +250,7 @@ class _Training:
                     draw_masks(self.network.backbone, lengths, config, masks_rng),
                     freeze_backbone=self.update < config.freeze_updates,
                 )
-                loss = ctc_loss(log_probs, counts, [self.data.targets[index] for index in batch])
+                loss = self._loss(log_probs, counts, batch)
                 loss.backward()  # type: ignore[no-untyped-call]
         except torch.OutOfMemoryError as error:
             raise out_of_memory(waveforms, self.device) from error
@@ -257,6 +259,15 @@ class _Training:
             raise self._not_finite(batch)
         self.optimizer.step()
         return float(loss.detach()), float(norm)
+
+    def _loss(
+        self, log_probs: torch.Tensor, counts: torch.Tensor, batch: list[int]
+    ) -> torch.Tensor:
+        timed = self.data.timed
+        if timed is None:
+            return ctc_loss(log_probs, counts, [self.data.targets[index] for index in batch])
+        units = [timed[index] for index in batch]
+        return frame_loss(log_probs, counts, units, self.network.output_rate_hz)
 
     def _batches(self) -> Iterator[list[int]]:
         while self.update < self.config.updates:
@@ -344,33 +355,6 @@ class _Training:
             f"finetune.learning_rate: the loss is not a number at update {self.update}, with the "
             f"utterances {shown}; lower the rate, or take out what is wrong with them{kept}"
         )
-
-
-def ctc_loss(
-    log_probs: torch.Tensor, counts: torch.Tensor, targets: Sequence[Sequence[int]]
-) -> torch.Tensor:
-    """Return CTC's negative log-likelihood a symbol.
-
-    Parameters
-    ----------
-    log_probs : (B, T, V + 1) tensor
-        The blank is the last output.
-    counts : (B,) int tensor
-        Outputs of each utterance.
-    targets : sequence of sequences of int
-        Ids; each must fit its outputs.
-    """
-    lengths = torch.tensor([len(target) for target in targets])
-    joined = torch.tensor([number for target in targets for number in target], dtype=torch.long)
-    total = nn.functional.ctc_loss(
-        log_probs.transpose(0, 1),  # (T, B, V + 1)
-        joined.to(log_probs.device),
-        input_lengths=counts,
-        target_lengths=lengths.to(log_probs.device),
-        blank=log_probs.shape[2] - 1,
-        reduction="sum",
-    )
-    return total / len(joined)
 
 
 def _whole_rows(path: Path) -> Iterator[dict[str, Any]]:

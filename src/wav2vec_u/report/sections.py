@@ -27,6 +27,7 @@ STAGES = (
     "selftrain",
     "decode",
     "words",
+    "adapt",
     "evaluate",
 )
 _STEP_NAMES = ("update", "step", "round", "proposal", "proposals", "iteration", "epoch")
@@ -73,6 +74,7 @@ _STEPS = {
     "lm": "read with the phone trigram",
     "hmm": "after self-training",
     "words": "phones of the words found",
+    "encoder": "phones of the words found by the fine-tuned encoder",
 }
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,25 @@ _SETTINGS_NAME = "model.json"
 _Floats = NDArray[np.float32]
 
 
+class FrameReader(Protocol):
+    """Reads rows of numbers as phones: the segments of an utterance, or what a network made of it.
+
+    Attributes
+    ----------
+    stride : int
+        Rows that become one frame.
+    """
+
+    @property
+    def stride(self) -> int: ...
+
+    def read(self, utterances: Sequence[_Floats], threads: int = 1) -> list[_Floats]:
+        """Return p(output | utterance) of every frame of utterances (S, P), each (S', V)."""
+
+    def likelihoods(self, vectors: _Floats) -> _Floats:
+        """Return weighted log-likelihoods for a search, up to a number for every frame, (S', V)."""
+
+
 @dataclass(frozen=True)
 class FrameModel:
     """A generator with what reads it.
@@ -48,6 +68,11 @@ class FrameModel:
     hmm: FrameHmm
     mixtures: Mixtures | None = None
     mixture_power: float = 0.0
+
+    @property
+    def stride(self) -> int:
+        """Segments that become one frame."""
+        return self.generator.stride
 
     def read(self, utterances: Sequence[_Floats], threads: int = 1) -> list[_Floats]:
         """Return p(output | utterance) of every frame of utterances (S, P), each (S', V).

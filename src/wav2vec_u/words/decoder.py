@@ -15,7 +15,7 @@ from wav2vec_u.decode.stage import output_times
 from wav2vec_u.decode.transcript import WordSpan
 from wav2vec_u.graph.fragments import is_fragment
 from wav2vec_u.graph.search import Found, FoundWord, WordSearch, require_phones
-from wav2vec_u.selftrain.frame_model import FrameModel
+from wav2vec_u.selftrain.frame_model import FrameReader
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.text.spelling import SPELLING_NAME, Speller
 
@@ -34,18 +34,18 @@ class WordDecoder:
 
     Attributes
     ----------
-    model : FrameModel
+    model : FrameReader
     search : WordSearch
     speller : Speller or None
         None where only words of the text are looked for.
     """
 
-    model: FrameModel
+    model: FrameReader
     search: WordSearch
     speller: Speller | None = None
 
     @classmethod
-    def load(cls, graph: Path, selftrain: Path, text: Path, config: WordsConfig) -> WordDecoder:
+    def load(cls, graph: Path, model: FrameReader, text: Path, config: WordsConfig) -> WordDecoder:
         """Put together what the stages have made.
 
         Raises
@@ -55,7 +55,7 @@ class WordDecoder:
         """
         require_phones(graph, PhoneText(text).phones)
         search = WordSearch(graph, config.beam, config.max_active, config.word_cost)
-        return cls(FrameModel.load(selftrain), search, load_speller(graph))
+        return cls(model, search, load_speller(graph))
 
     def decode(self, vectors: NDArray[np.float32], times: NDArray[np.float32]) -> Spoken | None:
         """Find the words of one utterance; None if no sequence of words fits it.
@@ -72,7 +72,7 @@ class WordDecoder:
         if found is None:
             return None
         (posteriors,) = self.model.read([vectors])
-        times = output_times(times, self.model.generator.stride)
+        times = output_times(times, self.model.stride)
         return place(found, posteriors, times, self.search.phones, self.speller)
 
 

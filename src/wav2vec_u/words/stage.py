@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.files import write_jsonl
 from wav2vec_u.runtime.progress import progress
 from wav2vec_u.segments.store import SegmentStore
-from wav2vec_u.selftrain.frame_model import FrameModel
+from wav2vec_u.selftrain.frame_model import FrameModel, FrameReader
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.words.decoder import load_speller, place
 from wav2vec_u.words.hypotheses import FILE_NAME, WordHypothesis
@@ -50,10 +51,48 @@ def run(
     if not usable(graph):
         work.counts.update(utterances=0, words=0, skipped="there is no decoding graph")
         return
-    store = SegmentStore(segments)
     model = FrameModel.load(selftrain)
-    phones = PhoneText(text).phones
-    stride = model.generator.stride
+    written = write_words(
+        work.folder,
+        SegmentStore(segments),
+        model,
+        PhoneText(text).phones,
+        SearchSettings(graph, config.beam, config.max_active, config.word_cost),
+    )
+    work.counts.update(written)
+
+
+def write_words(
+    folder: Path,
+    store: SegmentStore,
+    model: FrameReader,
+    phones: list[str],
+    settings: SearchSettings,
+) -> dict[str, Any]:
+    """Decode all utterances of a store into ``hypotheses.jsonl`` and ``rejected.jsonl``.
+
+    Parameters
+    ----------
+    folder : Path
+        Existing folder.
+    store : SegmentStore
+        What `model` reads.
+    model : FrameReader
+    phones : list of str
+        Names of its outputs.
+    settings : SearchSettings
+
+    Returns
+    -------
+    dict
+        ``utterances``, ``words`` (found) and ``rejected``, by reason.
+
+    Raises
+    ------
+    UserError
+        If the graph is of other phones.
+    """
+    require_phones(settings.graph, phones)
     rejected: list[Rejection] = []
     counts = {"utterances": 0, "words": 0}
     not_finite: dict[int, str] = {}
@@ -66,10 +105,8 @@ def run(
                 not_finite[i] = str(error)
                 yield np.zeros((0, len(phones)), np.float32)
 
-    require_phones(graph, phones)
-    settings = SearchSettings(graph, config.beam, config.max_active, config.word_cost)
     found = find_all(settings, scores(), torch.get_num_threads())
-    speller = load_speller(graph)
+    speller = load_speller(settings.graph)
 
     def rows() -> Iterator[dict[str, object]]:
         for i, path in enumerate(progress(found, label="words", total=len(store))):
@@ -81,7 +118,7 @@ def run(
                 rejected.append(Rejection(store.ids[i], "no_path", detail))
                 continue
             (posteriors,) = model.read([store.vectors(i)])
-            times = output_times(store.times(i), stride)
+            times = output_times(store.times(i), model.stride)
             spoken = place(path, posteriors, times, phones, speller)
             counts["utterances"] += 1
             counts["words"] += len(spoken.words)
@@ -93,6 +130,6 @@ def run(
                 spoken.phones,
             ).as_row()
 
-    write_jsonl(work.folder / FILE_NAME, rows())
-    write_rejections(work.folder, rejected)
-    work.counts.update(counts, rejected=count_by_reason(rejected))
+    write_jsonl(folder / FILE_NAME, rows())
+    write_rejections(folder, rejected)
+    return {**counts, "rejected": count_by_reason(rejected)}

@@ -91,11 +91,13 @@ class PlantedRun:
             ),
         )
 
-    def write_words(self, heard: dict[str, list[tuple[str, float]]]) -> None:
+    def write_words(
+        self, heard: dict[str, list[tuple[str, float]]], stage_name: str = "words"
+    ) -> None:
         """Write words with their confidences; they are said with the phones they are spelt with."""
-        (self.root / "words").mkdir(exist_ok=True)
+        (self.root / stage_name).mkdir(exist_ok=True)
         write_jsonl(
-            self.root / "words" / FILE_NAME,
+            self.root / stage_name / FILE_NAME,
             (
                 WordHypothesis(
                     name,
@@ -128,6 +130,7 @@ class PlantedRun:
             selftrain=folder / "selftrain",
             decode=folder / "decode",
             words=folder / "words",
+            adapt=folder / "adapt",
             text_config=TEXT_CONFIG,
             language="en",
         )
@@ -200,6 +203,17 @@ def test_the_phones_of_the_words_are_scored_where_words_were_decoded(planted: Pl
     metrics = planted.evaluate(ceiling=False)
     assert metrics["per"] == metrics["per_words"] == pytest.approx(100 * 11 / 17, abs=1e-3)
     assert metrics["utterances_without_hypothesis"] == 1, "t2 has one, if no word"
+
+
+def test_what_the_fine_tuned_encoder_hears_is_the_last_step(planted: PlantedRun) -> None:
+    planted.write_words(WORDS)
+    before = planted.evaluate(ceiling=False)
+    planted.write_words({"t1#001": []}, "adapt")
+    metrics = planted.evaluate(ceiling=False)
+    assert metrics["per"] == metrics["per_encoder"] == metrics["wer"] == 100
+    assert metrics["per_words"] == before["per_words"] < 100
+    steps = json.loads((planted.root / "evaluate" / "steps.json").read_text())
+    assert [row["step"] for row in steps] == ["greedy", "lm", "hmm", "words", "encoder"]
 
 
 def test_every_step_is_measured_on_the_same_recordings(planted: PlantedRun) -> None:

@@ -15,8 +15,8 @@ from wav2vec_u.config import NetworkConfig
 from wav2vec_u.encoder.network import SpeechNetwork
 from wav2vec_u.finetune.acoustic_model import AcousticModel, greedy_ids, outputs_needed
 from wav2vec_u.finetune.backbone import Backbone, Masks, OwnBackbone, build_backbone, load_backbone
+from wav2vec_u.finetune.losses import ctc_loss
 from wav2vec_u.finetune.model import FinetunedModel, emit, pad
-from wav2vec_u.finetune.train import ctc_loss
 from wav2vec_u.finetune.units import Units
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.testing.encoders import ENCODER_KINDS, EncoderKind, save_tiny_encoder

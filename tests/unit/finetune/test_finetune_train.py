@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from wav2vec_u.finetune import train
 from wav2vec_u.finetune.model import FinetunedModel
 from wav2vec_u.finetune.train import finetune
 from wav2vec_u.finetune.units import Units
-from wav2vec_u.finetune.utterance import LabelledUtterance
+from wav2vec_u.finetune.utterance import LabelledUtterance, TimedUnit
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.testing.encoders import save_tiny_encoder
 
@@ -283,3 +284,12 @@ def test_published_encoders_are_trained(
     losses = [row["loss"] for row in logged(out)]
     assert losses[-1] < 0.7 * losses[0]
     assert FinetunedModel.load(out).output_rate_hz == 50
+
+
+def test_times_of_units_must_be_known_everywhere_or_nowhere(
+    encoder: str, long_recording: tuple[Path, list[LabelledUtterance]], tmp_path: Path
+) -> None:
+    first, *others = long_recording[1]
+    timed = replace(first, timed=(TimedUnit(0, 0.0, 0.1),))
+    with pytest.raises(ValueError, match="in all utterances or in none"):
+        finetune(encoder, [timed, *others], UNITS, FEW, tmp_path)

@@ -86,7 +86,10 @@ def run_stage(planted: Path, **settings: object) -> Work:
 
 def load_decoder(planted: Path) -> WordDecoder:
     return WordDecoder.load(
-        planted / "graph", planted / "selftrain", planted / "text", WordsConfig()
+        planted / "graph",
+        FrameModel.load(planted / "selftrain"),
+        planted / "text",
+        WordsConfig(),
     )
 
 

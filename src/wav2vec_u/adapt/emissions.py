@@ -1,0 +1,100 @@
+"""What a network says of all recordings, on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from wav2vec_u.adapt.labels import heard_spans
+from wav2vec_u.adapt.model import output_times, phone_emissions
+from wav2vec_u.corpus.audio import AudioError, Samples
+from wav2vec_u.features.batching import length_batches, map_ahead
+from wav2vec_u.finetune.model import FinetunedModel
+from wav2vec_u.runtime.progress import progress
+from wav2vec_u.segments.segmenter import Segments
+from wav2vec_u.segments.store import SegmentStoreWriter
+from wav2vec_u.silence.spans import SpanMap, speech_seconds
+from wav2vec_u.silence.speech import Utterance, load_waveform
+
+
+def write_emissions(
+    folder: Path,
+    network: FinetunedModel,
+    utterances: Sequence[Utterance],
+    whole: bool,
+    batch_seconds: float,
+) -> None:
+    """Write log-probabilities of phones, a frame a segment; `segments.store.SegmentStore` reads it.
+
+    Utterances that cannot be decoded any more, or are too short for a frame, are left out.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if missing.
+    network : FinetunedModel
+    utterances : sequence of Utterance
+    whole : bool
+        Whether the network hears utterances with their pauses.
+    batch_seconds : float
+        Audio in one batch.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rate_hz = network.output_rate_hz
+
+    def seconds(utterance: Utterance) -> float:
+        return speech_seconds(heard_spans(utterance, whole))
+
+    batches = length_batches(utterances, seconds, batch_seconds)
+    loaded = map_ahead(partial(_load, whole=whole), batches)
+    with SegmentStoreWriter(folder, len(network.units) + 1, rate_hz) as writer:
+        for batch, waveforms in progress(loaded, label="emissions"):
+            readable = [
+                (utterance, waveform)
+                for utterance, waveform in zip(batch, waveforms, strict=True)
+                if waveform is not None
+            ]
+            found = phone_emissions(network, [waveform for _, waveform in readable])
+            for (utterance, _), log_probs in zip(readable, found, strict=True):
+                if len(log_probs):
+                    writer.append(
+                        utterance.id,
+                        _as_segments(log_probs),
+                        times_in_recording(utterance, whole, len(log_probs), rate_hz),
+                        split=utterance.split,
+                        speaker=utterance.speaker,
+                    )
+
+
+def times_in_recording(
+    utterance: Utterance, whole: bool, n_outputs: int, rate_hz: float
+) -> np.ndarray:
+    """Return the beginning of every output in the original recording, seconds, (T,) float32."""
+    span_map = SpanMap(heard_spans(utterance, whole))
+    return span_map.to_original(output_times(n_outputs, rate_hz)).astype(np.float32)
+
+
+def _load(batch: list[Utterance], whole: bool) -> list[Samples | None]:
+    return list(_waveforms(batch, whole))
+
+
+def _waveforms(batch: list[Utterance], whole: bool) -> Iterator[Samples | None]:
+    for utterance in batch:
+        try:
+            samples, _ = load_waveform(utterance, "mask" if whole else "cut")
+        except AudioError:
+            yield None
+        else:
+            yield samples
+
+
+def _as_segments(log_probs: np.ndarray) -> Segments:
+    starts = np.arange(len(log_probs), dtype=np.int32)
+    return Segments(
+        log_probs,
+        np.zeros(len(log_probs), dtype=np.int32),
+        np.stack([starts, starts + 1], axis=1),
+    )

@@ -1,0 +1,261 @@
+"""Rounds of fine-tuning: what was understood teaches the encoder, which understands more.
+
+The paper ends so: the encoder is fine-tuned on the labels of self-training (its section 5.3), and
+every fine-tuning starts from the pre-trained encoder, so that errors are learned once and not
+again and again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from wav2vec_u.adapt.emissions import write_emissions
+from wav2vec_u.adapt.labels import heard_spans, pseudo_labels
+from wav2vec_u.adapt.model import AdaptedModel, EmissionReader
+from wav2vec_u.config import AdaptConfig, FinetuneConfig
+from wav2vec_u.corpus.rejections import write_rejections
+from wav2vec_u.decode.hypotheses import recording_of
+from wav2vec_u.decode.stage import decode_utterance
+from wav2vec_u.finetune.train import finetune
+from wav2vec_u.finetune.units import Units
+from wav2vec_u.graph.parallel import SearchSettings
+from wav2vec_u.matching.decipherment import CodeLanguage
+from wav2vec_u.matching.frame_hmm import FrameHmm, mean_probabilities
+from wav2vec_u.matching.lessons import BLOCK_SEGMENTS, blocks
+from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.files import write_json, write_jsonl
+from wav2vec_u.segments.store import SegmentStore
+from wav2vec_u.silence.spans import speech_seconds
+from wav2vec_u.silence.speech import Utterance
+from wav2vec_u.words.hypotheses import FILE_NAME, WordHypothesis, read_word_hypotheses
+from wav2vec_u.words.stage import write_words
+
+FIGURES_NAME = "figures.json"
+LEAST_UPDATES = 100  # however few the recordings
+WARM_UP_UPDATES = 20  # in which the linear layer learns alone what the encoder already says
+VALIDATIONS = 4  # in a training
+_EMISSIONS = "emissions"
+_TRAINING = "training"
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """What is listened to.
+
+    Attributes
+    ----------
+    utterances : dict of str to Utterance
+        By id.
+    learned : list of str
+        Ids of those that are learned from.
+    whole : bool
+        Whether they are heard with their pauses.
+    """
+
+    utterances: dict[str, Utterance]
+    learned: list[str]
+    whole: bool
+
+    def seconds(self, name: str) -> float:
+        """Duration of what is heard of an utterance."""
+        return speech_seconds(heard_spans(self.utterances[name], self.whole))
+
+
+@dataclass(frozen=True)
+class Language:
+    """What is expected of the phones.
+
+    Attributes
+    ----------
+    phones : list of str
+        The inventory; the first is the pause.
+    name : str
+    trigram : CodeLanguage
+    stay : float
+        Probability that a frame goes on with the phone of the one before it.
+    graph : SearchSettings or None
+        Where words are to be found; None: phones alone.
+    """
+
+    phones: list[str]
+    name: str
+    trigram: CodeLanguage
+    stay: float
+    graph: SearchSettings | None
+
+
+class Rounds:
+    """The rounds, each in a folder of its own.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``round_NN/``.
+    encoder : str
+        See `finetune.backbone.load_backbone`.
+    recordings : Recordings
+    language : Language
+    config : AdaptConfig
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        encoder: str,
+        recordings: Recordings,
+        language: Language,
+        config: AdaptConfig,
+    ) -> None:
+        self._folder = folder
+        self._encoder = encoder
+        self._recordings = recordings
+        self._language = language
+        self._config = config
+        self._units = Units("phones", tuple(language.phones[1:]), language.name)
+
+    def run(self, first: Sequence[WordHypothesis], resume: bool) -> list[float]:
+        """Do rounds while the gain rises; return the gain of each.
+
+        Parameters
+        ----------
+        first : sequence of WordHypothesis
+            What the model before has heard of the utterances that are learned from.
+        resume : bool
+            Go on from what an interrupted run of the same settings left.
+        """
+        gains: list[float] = []
+        for number in range(self._config.rounds):
+            place = self.place(number)
+            if not (resume and (place / FIGURES_NAME).exists()):
+                place.mkdir(parents=True, exist_ok=True)
+                heard = first if number == 0 else self._heard(number - 1)
+                self._round(number, place, heard, resume)
+            gains.append(self._gain(number))
+            if gains[-1] < max(gains):
+                break
+        write_jsonl(
+            self._folder / "log.jsonl",
+            ({"round": number, **self._figures(number)} for number in range(len(gains))),
+        )
+        return gains
+
+    def place(self, number: int) -> Path:
+        """Return the folder of a round: an `AdaptedModel`, and what it has heard."""
+        return self._folder / f"round_{number:02d}"
+
+    def _round(
+        self, number: int, place: Path, heard: Sequence[WordHypothesis], resume: bool
+    ) -> None:
+        recordings, config = self._recordings, self._config
+        labelled = list(
+            pseudo_labels(
+                heard, recordings.utterances, self._units, recordings.whole, config.min_confidence
+            )
+        )
+        training = place / _TRAINING
+        training.mkdir(exist_ok=True)
+        seconds = sum(utterance.seconds for utterance in labelled)
+        result = finetune(
+            self._encoder,
+            labelled,
+            self._units,
+            self._settings(seconds, number),
+            training,
+            resume=resume,
+        )
+        emissions = place / _EMISSIONS
+        write_emissions(
+            emissions,
+            result.model,
+            list(recordings.utterances.values()),
+            recordings.whole,
+            config.batch_seconds,
+        )
+        store = SegmentStore(emissions)
+        hmm, gain = self._fit(store)
+        model = AdaptedModel(result.model, hmm)
+        model.save(place)
+        self._transcribe(place, store, model.reader)
+        figures = {
+            "gain": round(gain, 5),
+            "validation_error_rate": round(result.validation_error_rate, 3),
+            "best_update": result.best_update,
+            "hours": round(result.train_seconds / 3600, 3),
+        }
+        shutil.rmtree(training)
+        shutil.rmtree(emissions)
+        write_json(place / FIGURES_NAME, figures)  # last: a round whose figures stand is done
+
+    def _settings(self, seconds: float, number: int) -> FinetuneConfig:
+        config = self._config
+        epoch = seconds / config.batch_seconds
+        updates = max(LEAST_UPDATES, round(config.epochs * epoch))
+        return FinetuneConfig(
+            updates=updates,
+            batch_seconds=config.batch_seconds,
+            learning_rate=config.learning_rate,
+            freeze_updates=WARM_UP_UPDATES,
+            dropout=config.dropout,
+            time_mask_share=config.time_mask_share,
+            validate_every=-(-updates // VALIDATIONS),
+            device=config.device,
+            seed=config.seed + number,
+        )
+
+    def _fit(self, store: SegmentStore) -> tuple[FrameHmm, float]:
+        """Return what reads the emissions, and the likelihood gain, nats a frame of speech.
+
+        It is the measure of `selftrain.rounds`: how much likelier frames are under the phone
+        trigram than if the network knew nothing.
+        """
+        learned = set(self._recordings.learned)
+        rows = [i for i, name in enumerate(store.ids) if name in learned]
+        prior = mean_probabilities(store.vectors(i) for i in rows)
+        hmm = FrameHmm(self._language.trigram, prior, self._config.power, self._language.stay)
+        gain = voiced = 0.0
+        for block in blocks((store.vectors(i) for i in rows), BLOCK_SEGMENTS):
+            read = hmm.read(block, torch.get_num_threads())
+            gain += read.gain
+            voiced += read.voiced
+        return hmm, gain / max(1.0, voiced)
+
+    def _transcribe(self, place: Path, store: SegmentStore, reader: EmissionReader) -> None:
+        phones = self._language.phones
+        if self._language.graph is not None:
+            write_words(place, store, reader, phones, self._language.graph)
+            return
+        write_jsonl(place / FILE_NAME, _read_phones(store, reader, phones))
+        write_rejections(place, [])
+
+    def _heard(self, number: int) -> list[WordHypothesis]:
+        learned = set(self._recordings.learned)
+        return [item for item in read_word_hypotheses(self.place(number)) if item.id in learned]
+
+    def _gain(self, number: int) -> float:
+        return self._figures(number)["gain"]
+
+    def _figures(self, number: int) -> dict[str, float]:
+        path = self.place(number) / FIGURES_NAME
+        try:
+            figures: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(figures["gain"], float):
+                raise TypeError("the gain is no number")
+            return figures
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: is damaged; remove {self._folder} and run again") from error
+
+
+def _read_phones(
+    store: SegmentStore, reader: EmissionReader, phones: list[str]
+) -> Iterator[dict[str, object]]:
+    """Yield what the phone trigram reads, without words."""
+    for i, name in enumerate(store.ids):
+        decoded = decode_utterance(reader, store.vectors(i), store.times(i), phones)
+        hypothesis = WordHypothesis(name, recording_of(name), store.splits[i], (), decoded.spans)
+        yield hypothesis.as_row()

@@ -1,0 +1,141 @@
+"""The adapt stage: the encoder is fine-tuned on what was understood, and transcribes alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from wav2vec_u.adapt.rounds import Language, Recordings, Rounds
+from wav2vec_u.config import AdaptConfig, WordsConfig
+from wav2vec_u.decode.hypotheses import read_hypotheses
+from wav2vec_u.graph.parallel import SearchSettings
+from wav2vec_u.graph.stage import usable
+from wav2vec_u.matching.batches import draw_within
+from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm
+from wav2vec_u.runtime.artifact import Work, read_record
+from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.seeds import numpy_generator
+from wav2vec_u.silence.speech import read_speech
+from wav2vec_u.text.corpus import PhoneText
+from wav2vec_u.words.hypotheses import WordHypothesis, read_word_hypotheses
+
+TRAIN_SPLIT = "train"
+
+
+def run(
+    work: Work,
+    config: AdaptConfig,
+    search: WordsConfig,
+    *,
+    encoder: str,
+    whole: bool,
+    language: str,
+    silence: Path,
+    text: Path,
+    graph: Path,
+    selftrain: Path,
+    decode: Path,
+    words: Path,
+) -> None:
+    """Fine-tune the encoder round by round, and keep the best round if it beats what was before.
+
+    Then the folder gets what `model.AdaptedModel.load` reads, and ``hypotheses.jsonl`` in the form
+    of the words stage. In any case it gets ``round_NN/`` and ``log.jsonl``; nothing where the
+    method is ``none``, the encoder cannot learn (``mfcc``) or nothing was heard.
+
+    Parameters
+    ----------
+    work : Work
+        Resumed round by round, and inside a round. Gets the counts ``rounds``, ``best_round``,
+        ``gain`` and ``taken``, or ``skipped``.
+    config : AdaptConfig
+    search : WordsConfig
+        How words are looked for.
+    encoder : str
+        Of the features stage.
+    whole : bool
+        Whether the encoder hears utterances with their pauses (`SilenceConfig.mode` ``mask``).
+    language : str
+    silence, text, graph, selftrain, decode, words : Path
+        Finished artefacts.
+
+    Raises
+    ------
+    UserError
+        If an artefact is damaged, or the training fails.
+    """
+    why = _why_not(config, encoder, selftrain)
+    if why is not None:
+        work.counts.update(rounds=0, taken=False, skipped=why)
+        return
+    utterances = {utterance.id: utterance for utterance in read_speech(silence)}
+    heard = [item for item in _heard_before(words, decode) if item.split == TRAIN_SPLIT]
+    heard = [item for item in heard if item.phones and item.id in utterances]
+    if len({tuple(phone.phone for phone in item.phones) for item in heard}) < 2:
+        work.counts.update(rounds=0, taken=False, skipped="hardly anything was heard")
+        return
+    recordings = Recordings(utterances, [], whole)
+    rng = numpy_generator(config.seed, "utterances to adapt to")
+    chosen = draw_within(
+        range(len(heard)), lambda i: recordings.seconds(heard[i].id), config.max_hours * 3600, rng
+    )
+    heard = [heard[i] for i in chosen]
+    recordings = Recordings(utterances, [item.id for item in heard], whole)
+    hmm = FrameHmm.load(selftrain / HMM_NAME)
+    settings = SearchSettings(graph, search.beam, search.max_active, search.word_cost)
+    rounds = Rounds(
+        work.folder,
+        encoder,
+        recordings,
+        Language(
+            PhoneText(text).phones,
+            language,
+            hmm.language,
+            hmm.stay,
+            settings if usable(graph) else None,
+        ),
+        config,
+    )
+    gains = rounds.run(heard, work.resumed)
+    best = gains.index(max(gains))
+    taken = gains[best] >= _gain_before(selftrain)
+    if taken:
+        for path in rounds.place(best).iterdir():
+            shutil.copyfile(path, work.folder / path.name)
+    work.counts.update(rounds=len(gains), best_round=best, gain=gains[best], taken=taken)
+
+
+def is_taken(adapt: Path) -> bool:
+    """Tell whether a finished stage has a model that transcribes."""
+    record = read_record(adapt)
+    return record is not None and bool(record.counts.get("taken"))
+
+
+def _why_not(config: AdaptConfig, encoder: str, selftrain: Path) -> str | None:
+    if config.method == "none":
+        return "adapt.method is none"
+    if encoder == "mfcc":
+        return "mfcc has nothing that could learn"
+    if not (selftrain / HMM_NAME).exists():
+        return "there is no phone trigram"
+    return None
+
+
+def _heard_before(words: Path, decode: Path) -> Iterator[WordHypothesis]:
+    """Yield what words were said with, or what was heard without words where there are none."""
+    in_words = read_word_hypotheses(words)
+    first = next(in_words, None)
+    if first is not None:
+        yield first
+        yield from in_words
+        return
+    for item in read_hypotheses(decode):
+        yield WordHypothesis(item.id, item.recording, item.split, (), item.spans)
+
+
+def _gain_before(selftrain: Path) -> float:
+    record = read_record(selftrain)
+    if record is None:
+        raise UserError(f"{selftrain}: is not finished; run it again")
+    return float(record.counts.get("gain", float("-inf")))
