@@ -511,6 +511,9 @@ class SelftrainConfig(Settings):
     word_cost: Annotated[float, Field(ge=0)] = Field(
         0.0, description="nats that every word costs in that search, against many short ones"
     )
+    scale: Annotated[float, Field(gt=0, le=2)] = Field(
+        0.7, description="factor on the likelihoods in that search (measured)"
+    )
     seed: int = 0
 
 
@@ -522,6 +525,11 @@ class WordsConfig(Settings):
     word_cost: Annotated[float, Field(ge=0)] = Field(
         0.0, description="nats that every word costs, against many short ones"
     )
+    scale: Annotated[float, Field(gt=0, le=2)] = Field(
+        0.7,
+        description="factor on the likelihoods: the lower, the more the word model counts "
+        "(measured)",
+    )
 
 
 class AdaptConfig(Settings):
@@ -529,7 +537,7 @@ class AdaptConfig(Settings):
 
     method: Literal["encoder", "none"] = Field("encoder", description="or leave the encoder alone")
     rounds: PositiveInt = Field(
-        2, description="at most; they end when the likelihood gain no longer rises"
+        1, description="at most; they end when the likelihood gain no longer rises"
     )
     epochs: PositiveFloat = Field(8.0, description="through the recordings, at least 100 updates")
     batch_seconds: PositiveFloat = Field(120.0, description="audio in one batch")
@@ -544,8 +552,16 @@ class AdaptConfig(Settings):
         0.1, description="of a word, below which it counts as unknown what was said"
     )
     power: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.5, description="exponent of the likelihoods, since neighbouring frames overlap"
+        0.25, description="exponent of the network's likelihoods beside the mixtures'"
     )
+    mixture_power: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.1, description="exponent of the mixtures' likelihoods"
+    )
+    mixture_context: Annotated[int, Field(ge=0)] = Field(
+        3, description="outputs before and after that the mixtures see"
+    )
+    mixture_dim: PositiveInt = Field(40, description="after discriminant analysis")
+    mixture_components: PositiveInt = Field(8, description="Gaussians a phone")
     max_hours: PositiveFloat = Field(5.0, description="of recordings that are learned from")
     device: str = "auto"
     seed: int = 0

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wav2vec_u.adapt.emissions import times_in_recording
-from wav2vec_u.adapt.model import AdaptedModel
+from wav2vec_u.adapt.model import AdaptedModel, listen
 from wav2vec_u.adapt.stage import is_taken
 from wav2vec_u.config import RunConfig
 from wav2vec_u.corpus.audio import AudioError, probe_audio
@@ -119,10 +119,10 @@ class EncoderHearing:
     def hear(self, utterance: Utterance) -> tuple[_Floats, _Floats]:
         """See `Hearing.hear`."""
         samples, _ = load_waveform(utterance, "mask" if self.whole else "cut")
-        (log_probs,) = self.model.emissions([samples])
+        (rows,) = listen(self.model.network, [samples])
         rate_hz = self.model.network.output_rate_hz
-        starts = times_in_recording(utterance, self.whole, len(log_probs), rate_hz)
-        return log_probs, np.stack([starts, starts + np.float32(1 / rate_hz)], axis=1)
+        starts = times_in_recording(utterance, self.whole, len(rows), rate_hz)
+        return rows, np.stack([starts, starts + np.float32(1 / rate_hz)], axis=1)
 
 
 class Recognizer:

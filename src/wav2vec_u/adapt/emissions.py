@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from wav2vec_u.adapt.labels import heard_spans
-from wav2vec_u.adapt.model import output_times, phone_emissions
+from wav2vec_u.adapt.model import listen, output_times
 from wav2vec_u.corpus.audio import AudioError, Samples
 from wav2vec_u.features.batching import length_batches, map_ahead
 from wav2vec_u.finetune.model import FinetunedModel
@@ -27,7 +27,7 @@ def write_emissions(
     whole: bool,
     batch_seconds: float,
 ) -> None:
-    """Write log-probabilities of phones, a frame a segment; `segments.store.SegmentStore` reads it.
+    """Write the rows of all utterances, one a segment; `segments.store.SegmentStore` reads them.
 
     Utterances that cannot be decoded any more, or are too short for a frame, are left out.
 
@@ -50,20 +50,21 @@ def write_emissions(
 
     batches = length_batches(utterances, seconds, batch_seconds)
     loaded = map_ahead(partial(_load, whole=whole), batches)
-    with SegmentStoreWriter(folder, len(network.units) + 1, rate_hz) as writer:
+    dim = len(network.units) + 1 + network.network.backbone.dim
+    with SegmentStoreWriter(folder, dim, rate_hz) as writer:
         for batch, waveforms in progress(loaded, label="emissions"):
             readable = [
                 (utterance, waveform)
                 for utterance, waveform in zip(batch, waveforms, strict=True)
                 if waveform is not None
             ]
-            found = phone_emissions(network, [waveform for _, waveform in readable])
-            for (utterance, _), log_probs in zip(readable, found, strict=True):
-                if len(log_probs):
+            found = listen(network, [waveform for _, waveform in readable])
+            for (utterance, _), rows in zip(readable, found, strict=True):
+                if len(rows):
                     writer.append(
                         utterance.id,
-                        _as_segments(log_probs),
-                        times_in_recording(utterance, whole, len(log_probs), rate_hz),
+                        _as_segments(rows),
+                        times_in_recording(utterance, whole, len(rows), rate_hz),
                         split=utterance.split,
                         speaker=utterance.speaker,
                     )
@@ -91,10 +92,10 @@ def _waveforms(batch: list[Utterance], whole: bool) -> Iterator[Samples | None]:
             yield samples
 
 
-def _as_segments(log_probs: np.ndarray) -> Segments:
-    starts = np.arange(len(log_probs), dtype=np.int32)
+def _as_segments(rows: np.ndarray) -> Segments:
+    starts = np.arange(len(rows), dtype=np.int32)
     return Segments(
-        log_probs,
-        np.zeros(len(log_probs), dtype=np.int32),
+        rows,
+        np.zeros(len(rows), dtype=np.int32),
         np.stack([starts, starts + 1], axis=1),
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wav2vec_u.decode.greedy import PhoneSpan
 from wav2vec_u.decode.transcript import WordSpan
+from wav2vec_u.finetune.losses import units_of_outputs
 from wav2vec_u.finetune.units import Units
 from wav2vec_u.finetune.utterance import UNKNOWN, LabelledUtterance, TimedUnit
 from wav2vec_u.silence.spans import Span, SpanMap
@@ -42,7 +44,7 @@ def pseudo_labels(
             continue
         utterance = utterances[hypothesis.id]
         spans = heard_spans(utterance, whole)
-        doubtful = [word for word in hypothesis.spans if word.confidence < min_confidence]
+        doubtful = doubtful_words(hypothesis, min_confidence)
         ids = units.encode([phone.phone for phone in hypothesis.phones])
         yield LabelledUtterance(
             id=utterance.id,
@@ -51,6 +53,32 @@ def pseudo_labels(
             targets=tuple(ids),
             timed=tuple(_timed(hypothesis.phones, ids, doubtful, SpanMap(spans))),
         )
+
+
+def doubtful_words(hypothesis: WordHypothesis, min_confidence: float) -> list[WordSpan]:
+    """Return the words that are heard with less confidence."""
+    return [word for word in hypothesis.spans if word.confidence < min_confidence]
+
+
+def lies_in(phone: PhoneSpan, words: Sequence[WordSpan]) -> bool:
+    """Tell whether the middle of a phone lies in one of the words."""
+    middle = (phone.start_s + phone.end_s) / 2
+    return any(word.start_s <= middle < word.end_s for word in words)
+
+
+def phone_labels(
+    timed: Sequence[TimedUnit], n_outputs: int, rate_hz: float, n_phones: int
+) -> NDArray[np.int32]:
+    """Return the phone of every output of the network, (n_outputs,), or `UNKNOWN`.
+
+    The pause is the first phone, and the last unit.
+
+    >>> phone_labels([TimedUnit(0, 0.1, 0.2), TimedUnit(UNKNOWN, 0.2, 0.3)], 4, 10.0, n_phones=3)
+    array([ 0,  1, -1,  0], dtype=int32)
+    """
+    units = units_of_outputs(timed, n_outputs, rate_hz, pause=n_phones - 1)
+    phones = np.where(units == UNKNOWN, UNKNOWN, (units + 1) % n_phones)
+    return phones.astype(np.int32)
 
 
 def heard_spans(utterance: Utterance, whole: bool) -> tuple[Span, ...]:
@@ -67,6 +95,5 @@ def _timed(
     starts = span_map.to_trimmed(np.array([phone.start_s for phone in phones]))
     ends = span_map.to_trimmed(np.array([phone.end_s for phone in phones]))
     for phone, unit, start_s, end_s in zip(phones, ids, starts, ends, strict=True):
-        middle = (phone.start_s + phone.end_s) / 2
-        known = not any(word.start_s <= middle < word.end_s for word in doubtful)
+        known = not lies_in(phone, doubtful)
         yield TimedUnit(unit if known else UNKNOWN, float(start_s), float(end_s))

@@ -1,7 +1,12 @@
-"""A fine-tuned encoder, and how phones follow each other: from waveforms to what is said."""
+"""A fine-tuned encoder and what reads it: from waveforms to what is said.
+
+What the network makes of a waveform are rows of numbers: first the log-probabilities of the phones,
+behind them the hidden step of the encoder that they were made from, for the mixtures of Gaussians.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +18,32 @@ from wav2vec_u.corpus.audio import Samples
 from wav2vec_u.finetune.model import FinetunedModel
 from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm
 from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.files import write_json
+from wav2vec_u.selftrain.frame_model import MIXTURES_NAME
+from wav2vec_u.selftrain.mixtures import Mixtures
+
+READER_NAME = "reader.json"
 
 _Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class EmissionReader:
-    """Reads log-probabilities of phones as the phone trigram expects them.
+class Reader:
+    """Reads rows as the phone trigram expects them, with mixtures as a second opinion.
 
     Attributes
     ----------
     hmm : FrameHmm
+        Its `power` weighs the network.
+    mixtures : Mixtures
+        Of the hidden steps.
+    mixture_power : float
+        Exponent of their likelihoods.
     """
 
     hmm: FrameHmm
+    mixtures: Mixtures
+    mixture_power: float
 
     @property
     def stride(self) -> int:
@@ -34,42 +51,67 @@ class EmissionReader:
         return 1
 
     def read(self, utterances: Sequence[_Floats], threads: int = 1) -> list[_Floats]:
-        """Return p(phone | utterance) of every frame of utterances (T, V), each (T, V)."""
-        return self.hmm.read(utterances, threads).posteriors
+        """Return p(phone | utterance) of every frame of utterances (T, V + D), each (T, V)."""
+        said = [self.log_probs(rows) for rows in utterances]
+        others = [self._weighted(rows) for rows in utterances]
+        return self.hmm.read(said, threads, others).posteriors
 
-    def likelihoods(self, log_probs: _Floats) -> _Floats:
+    def likelihoods(self, rows: _Floats) -> _Floats:
         """Return weighted log-likelihoods for a search, up to a number for every frame, (T, V)."""
-        return self.hmm.likelihoods(log_probs)
+        scores: _Floats = self.hmm.likelihoods(self.log_probs(rows)) + self._weighted(rows)
+        return scores
+
+    def log_probs(self, rows: _Floats) -> _Floats:
+        """Return what the network alone says, (T, V)."""
+        return rows[:, : len(self.hmm.prior)]
+
+    def _weighted(self, rows: _Floats) -> _Floats:
+        hidden = np.ascontiguousarray(rows[:, len(self.hmm.prior) :])
+        weighted: _Floats = self.mixture_power * self.mixtures.log_likelihoods(hidden)
+        return weighted
+
+    def save(self, folder: Path) -> None:
+        """Write the reader into an existing folder."""
+        self.hmm.save(folder / HMM_NAME)
+        self.mixtures.save(folder / MIXTURES_NAME)
+        write_json(folder / READER_NAME, {"mixture_power": self.mixture_power})
+
+    @classmethod
+    def load(cls, folder: Path) -> Reader:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        UserError
+            If a file is missing or damaged.
+        """
+        path = folder / READER_NAME
+        try:
+            power = float(json.loads(path.read_text(encoding="utf-8"))["mixture_power"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: is missing or damaged; run the adapt stage again") from error
+        return cls(FrameHmm.load(folder / HMM_NAME), Mixtures.load(folder / MIXTURES_NAME), power)
 
 
+@dataclass(frozen=True)
 class AdaptedModel:
-    """All that it takes to transcribe: the encoder with its linear layer, and the phone trigram.
-
-    Parameters
-    ----------
-    network : FinetunedModel
-        Its units are the phones without the pause, whose place its blank takes.
-    hmm : FrameHmm
-        Over the phones, the pause being the first of them.
+    """All that it takes to transcribe.
 
     Attributes
     ----------
     network : FinetunedModel
-    reader : EmissionReader
+        Its units are the phones without the pause, whose place its blank takes.
+    reader : Reader
+        Of phones, the pause being the first of them.
     """
 
-    def __init__(self, network: FinetunedModel, hmm: FrameHmm) -> None:
-        self.network = network
-        self.reader = EmissionReader(hmm)
-
-    def emissions(self, waveforms: list[Samples]) -> list[_Floats]:
-        """Return natural log-probabilities of the phones over time; see `phone_emissions`."""
-        return phone_emissions(self.network, waveforms)
+    network: FinetunedModel
+    reader: Reader
 
     def save(self, folder: Path) -> None:
         """Write the model into an existing folder."""
         self.network.save(folder)
-        self.reader.hmm.save(folder / HMM_NAME)
+        self.reader.save(folder)
 
     @classmethod
     def load(cls, folder: Path, phones: Sequence[str]) -> AdaptedModel:
@@ -83,11 +125,11 @@ class AdaptedModel:
         network = FinetunedModel.load(folder)
         if list(network.units.symbols) != list(phones[1:]):
             raise UserError(f"{folder}: knows other phones than the text; run the stage again")
-        return cls(network, FrameHmm.load(folder / HMM_NAME))
+        return cls(network, Reader.load(folder))
 
 
-def phone_emissions(network: FinetunedModel, waveforms: list[Samples]) -> list[_Floats]:
-    """Return natural log-probabilities (T, V) of each waveform; the pause is the first column.
+def listen(network: FinetunedModel, waveforms: list[Samples]) -> list[_Floats]:
+    """Return the rows of each waveform, (T, V + D): the pause is the first column.
 
     T is 0 for a waveform that is shorter than the encoder's receptive field.
 
@@ -97,10 +139,12 @@ def phone_emissions(network: FinetunedModel, waveforms: list[Samples]) -> list[_
         If they are not finite.
     """
     found = []
-    for emission in network.emissions(waveforms):
-        if not np.isfinite(emission).all():
+    for emission, hidden in network.hear(waveforms):
+        # The blank is the last column, and the pause the first phone.
+        rows = np.concatenate([np.roll(emission, 1, axis=1), hidden], axis=1)
+        if not np.isfinite(rows).all():
             raise FloatingPointError("what the network says is not finite")
-        found.append(np.roll(emission, 1, axis=1))  # the blank is the last column
+        found.append(rows)
     return found
 
 

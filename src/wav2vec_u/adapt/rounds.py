@@ -10,20 +10,23 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wav2vec_u.adapt.emissions import write_emissions
-from wav2vec_u.adapt.labels import heard_spans, pseudo_labels
-from wav2vec_u.adapt.model import AdaptedModel, EmissionReader
+from wav2vec_u.adapt.labels import heard_spans, phone_labels, pseudo_labels
+from wav2vec_u.adapt.model import AdaptedModel, Reader
 from wav2vec_u.config import AdaptConfig, FinetuneConfig
 from wav2vec_u.corpus.rejections import write_rejections
 from wav2vec_u.decode.hypotheses import recording_of
 from wav2vec_u.decode.stage import decode_utterance
 from wav2vec_u.finetune.train import finetune
 from wav2vec_u.finetune.units import Units
+from wav2vec_u.finetune.utterance import LabelledUtterance
 from wav2vec_u.graph.parallel import SearchSettings
 from wav2vec_u.matching.decipherment import CodeLanguage
 from wav2vec_u.matching.frame_hmm import FrameHmm, mean_probabilities
@@ -31,6 +34,7 @@ from wav2vec_u.matching.lessons import BLOCK_SEGMENTS, blocks
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json, write_jsonl
 from wav2vec_u.segments.store import SegmentStore
+from wav2vec_u.selftrain.mixtures import Mixtures
 from wav2vec_u.silence.spans import speech_seconds
 from wav2vec_u.silence.speech import Utterance
 from wav2vec_u.words.hypotheses import FILE_NAME, WordHypothesis, read_word_hypotheses
@@ -42,6 +46,8 @@ WARM_UP_UPDATES = 20  # in which the linear layer learns alone what the encoder 
 VALIDATIONS = 4  # in a training
 _EMISSIONS = "emissions"
 _TRAINING = "training"
+
+_Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -178,10 +184,9 @@ class Rounds:
             config.batch_seconds,
         )
         store = SegmentStore(emissions)
-        hmm, gain = self._fit(store)
-        model = AdaptedModel(result.model, hmm)
-        model.save(place)
-        self._transcribe(place, store, model.reader)
+        reader, gain = self._fit(store, labelled, result.model.output_rate_hz, number)
+        AdaptedModel(result.model, reader).save(place)
+        self._transcribe(place, store, reader)
         figures = {
             "gain": round(gain, 5),
             "validation_error_rate": round(result.validation_error_rate, 3),
@@ -208,24 +213,52 @@ class Rounds:
             seed=config.seed + number,
         )
 
-    def _fit(self, store: SegmentStore) -> tuple[FrameHmm, float]:
-        """Return what reads the emissions, and the likelihood gain, nats a frame of speech.
+    def _fit(
+        self,
+        store: SegmentStore,
+        labelled: Sequence[LabelledUtterance],
+        rate_hz: float,
+        number: int,
+    ) -> tuple[Reader, float]:
+        """Return what reads the rows, and the likelihood gain, nats a frame of speech.
 
-        It is the measure of `selftrain.rounds`: how much likelier frames are under the phone
-        trigram than if the network knew nothing.
+        The gain is the measure of `selftrain.rounds`: how much likelier frames are under the phone
+        trigram than if the network, standing alone, knew nothing.
         """
-        learned = set(self._recordings.learned)
-        rows = [i for i, name in enumerate(store.ids) if name in learned]
-        prior = mean_probabilities(store.vectors(i) for i in rows)
-        hmm = FrameHmm(self._language.trigram, prior, self._config.power, self._language.stay)
+        config, language = self._config, self._language
+        places = {name: i for i, name in enumerate(store.ids)}
+        n_phones = len(language.phones)
+
+        def said() -> Iterator[_Floats]:
+            for utterance in labelled:
+                if utterance.id in places:
+                    yield store.vectors(places[utterance.id])[:, :n_phones]
+
+        def hidden() -> Iterator[tuple[_Floats, NDArray[np.int32]]]:
+            for utterance in labelled:
+                if utterance.id in places:
+                    rows = store.vectors(places[utterance.id])
+                    labels = phone_labels(utterance.timed or (), len(rows), rate_hz, n_phones)
+                    yield np.ascontiguousarray(rows[:, n_phones:]), labels
+
+        prior = mean_probabilities(said())
+        # Both together count as much as the network does where it stands alone.
+        alone = FrameHmm(language.trigram, prior, 2 * config.power, language.stay)
         gain = voiced = 0.0
-        for block in blocks((store.vectors(i) for i in rows), BLOCK_SEGMENTS):
-            read = hmm.read(block, torch.get_num_threads())
+        for block in blocks(said(), BLOCK_SEGMENTS):
+            read = alone.read(block, torch.get_num_threads())
             gain += read.gain
             voiced += read.voiced
-        return hmm, gain / max(1.0, voiced)
+        mixtures = Mixtures(
+            config.mixture_context,
+            config.mixture_dim,
+            config.mixture_components,
+            config.seed + number,
+        ).fit(hidden, n_phones)
+        reader = Reader(replace(alone, power=config.power), mixtures, config.mixture_power)
+        return reader, gain / max(1.0, voiced)
 
-    def _transcribe(self, place: Path, store: SegmentStore, reader: EmissionReader) -> None:
+    def _transcribe(self, place: Path, store: SegmentStore, reader: Reader) -> None:
         phones = self._language.phones
         if self._language.graph is not None:
             write_words(place, store, reader, phones, self._language.graph)
@@ -252,7 +285,7 @@ class Rounds:
 
 
 def _read_phones(
-    store: SegmentStore, reader: EmissionReader, phones: list[str]
+    store: SegmentStore, reader: Reader, phones: list[str]
 ) -> Iterator[dict[str, object]]:
     """Yield what the phone trigram reads, without words."""
     for i, name in enumerate(store.ids):

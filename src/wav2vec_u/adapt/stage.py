@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from wav2vec_u.adapt.labels import doubtful_words, lies_in
 from wav2vec_u.adapt.rounds import Language, Recordings, Rounds
 from wav2vec_u.config import AdaptConfig, WordsConfig
 from wav2vec_u.decode.hypotheses import read_hypotheses
-from wav2vec_u.graph.parallel import SearchSettings
 from wav2vec_u.graph.stage import usable
 from wav2vec_u.matching.batches import draw_within
 from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm
@@ -18,9 +19,12 @@ from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.seeds import numpy_generator
 from wav2vec_u.silence.speech import read_speech
 from wav2vec_u.text.corpus import PhoneText
+from wav2vec_u.words.decoder import search_settings
 from wav2vec_u.words.hypotheses import WordHypothesis, read_word_hypotheses
 
 TRAIN_SPLIT = "train"
+LEAST_PHONES = 2  # that are heard for so many seconds
+LEAST_SECONDS = 2.0
 
 
 def run(
@@ -72,7 +76,7 @@ def run(
     utterances = {utterance.id: utterance for utterance in read_speech(silence)}
     heard = [item for item in _heard_before(words, decode) if item.split == TRAIN_SPLIT]
     heard = [item for item in heard if item.phones and item.id in utterances]
-    if len({tuple(phone.phone for phone in item.phones) for item in heard}) < 2:
+    if _well_heard(heard, config.min_confidence) < LEAST_PHONES:
         work.counts.update(rounds=0, taken=False, skipped="hardly anything was heard")
         return
     recordings = Recordings(utterances, [], whole)
@@ -83,7 +87,6 @@ def run(
     heard = [heard[i] for i in chosen]
     recordings = Recordings(utterances, [item.id for item in heard], whole)
     hmm = FrameHmm.load(selftrain / HMM_NAME)
-    settings = SearchSettings(graph, search.beam, search.max_active, search.word_cost)
     rounds = Rounds(
         work.folder,
         encoder,
@@ -93,7 +96,7 @@ def run(
             language,
             hmm.language,
             hmm.stay,
-            settings if usable(graph) else None,
+            search_settings(graph, search) if usable(graph) else None,
         ),
         config,
     )
@@ -132,6 +135,17 @@ def _heard_before(words: Path, decode: Path) -> Iterator[WordHypothesis]:
         return
     for item in read_hypotheses(decode):
         yield WordHypothesis(item.id, item.recording, item.split, (), item.spans)
+
+
+def _well_heard(heard: Sequence[WordHypothesis], min_confidence: float) -> int:
+    """Count the phones of which there is enough to learn them."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for item in heard:
+        doubtful = doubtful_words(item, min_confidence)
+        for phone in item.phones:
+            if not lies_in(phone, doubtful):
+                seconds[phone.phone] += phone.end_s - phone.start_s
+    return sum(length >= LEAST_SECONDS for length in seconds.values())
 
 
 def _gain_before(selftrain: Path) -> float:

@@ -32,10 +32,11 @@ class SearchSettings:
     beam: float
     max_active: int
     word_cost: float = 0.0
+    scale: float = 1.0
 
     def open(self) -> WordSearch:
         """Load the graph."""
-        return WordSearch(self.graph, self.beam, self.max_active, self.word_cost)
+        return WordSearch(self.graph, self.beam, self.max_active, self.word_cost, self.scale)
 
 
 def find_all(

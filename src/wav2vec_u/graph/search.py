@@ -76,6 +76,8 @@ class WordSearch:
         States that are held at once.
     word_cost : float
         Nats that every word costs beside what the word model says.
+    scale : float
+        Factor on the likelihoods: the lower, the more the word model counts.
 
     Raises
     ------
@@ -83,7 +85,14 @@ class WordSearch:
         If the graph is missing or damaged, or the extra ``decode`` is not installed.
     """
 
-    def __init__(self, graph: Path, beam: float, max_active: int, word_cost: float = 0.0) -> None:
+    def __init__(
+        self,
+        graph: Path,
+        beam: float,
+        max_active: int,
+        word_cost: float = 0.0,
+        scale: float = 1.0,
+    ) -> None:
         try:
             import kaldi_decoder
             import kaldifst
@@ -110,6 +119,7 @@ class WordSearch:
         self._beam = beam
         self._max_active = max_active
         self._word_cost = word_cost
+        self._scale = scale
 
     def find(self, scores: NDArray[np.float32]) -> Found | None:
         """Find the best words of one utterance.
@@ -143,7 +153,8 @@ class WordSearch:
 
     def _by_label(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the scores of the graph's labels, (T, 3 V): see `graph.build`."""
-        columns = np.concatenate([scores, scores - self._word_cost, scores], axis=1)
+        scaled = self._scale * scores
+        columns = np.concatenate([scaled, scaled - self._word_cost, scaled], axis=1)
         return np.ascontiguousarray(columns, dtype=np.float32)
 
     def _read(self, path: Any, n_phones: int) -> Found:

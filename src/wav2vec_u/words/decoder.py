@@ -14,6 +14,7 @@ from wav2vec_u.decode.greedy import PhoneSpan
 from wav2vec_u.decode.stage import output_times
 from wav2vec_u.decode.transcript import WordSpan
 from wav2vec_u.graph.fragments import is_fragment
+from wav2vec_u.graph.parallel import SearchSettings
 from wav2vec_u.graph.search import Found, FoundWord, WordSearch, require_phones
 from wav2vec_u.selftrain.frame_model import FrameReader
 from wav2vec_u.text.corpus import PhoneText
@@ -54,7 +55,7 @@ class WordDecoder:
             If a file is missing or damaged, or they do not belong together.
         """
         require_phones(graph, PhoneText(text).phones)
-        search = WordSearch(graph, config.beam, config.max_active, config.word_cost)
+        search = search_settings(graph, config).open()
         return cls(model, search, load_speller(graph))
 
     def decode(self, vectors: NDArray[np.float32], times: NDArray[np.float32]) -> Spoken | None:
@@ -74,6 +75,11 @@ class WordDecoder:
         (posteriors,) = self.model.read([vectors])
         times = output_times(times, self.model.stride)
         return place(found, posteriors, times, self.search.phones, self.speller)
+
+
+def search_settings(graph: Path, config: WordsConfig) -> SearchSettings:
+    """Return how a graph is searched for the words of a transcript."""
+    return SearchSettings(graph, config.beam, config.max_active, config.word_cost, config.scale)
 
 
 def load_speller(graph: Path) -> Speller | None:

@@ -16,7 +16,7 @@ from frame_models import even_hmm
 from songs import LETTERS, sing_timed, write_encoder
 
 from wav2vec_u.adapt import rounds, stage
-from wav2vec_u.adapt.model import AdaptedModel
+from wav2vec_u.adapt.model import AdaptedModel, listen
 from wav2vec_u.adapt.stage import is_taken
 from wav2vec_u.config import (
     SAMPLE_RATE,
@@ -196,7 +196,8 @@ def test_what_was_heard_stands_at_its_place(planted: Planted, adapted: Path) -> 
     rng = np.random.default_rng(9)
     samples, letters = sing_timed("abcde", rng)
     model = AdaptedModel.load(adapted, PhoneText(planted.root / "text").phones)
-    (log_probs,) = model.emissions([samples])
+    (rows,) = listen(model.network, [samples])
+    log_probs = model.reader.log_probs(rows)
     assert np.exp(log_probs).sum(axis=1) == pytest.approx(1, abs=1e-4)
     best = log_probs.argmax(axis=1)
     right = 0
@@ -274,6 +275,7 @@ def test_without_words_the_phones_are_learned(planted: Planted, tmp_path: Path) 
         ({"config": AdaptConfig(method="none")}, "adapt.method is none"),
         ({"encoder": "mfcc"}, "nothing that could learn"),
         ({"words": "silent"}, "hardly anything was heard"),
+        ({"config": SHORT.model_copy(update={"min_confidence": 0.9})}, "hardly anything was heard"),
     ],
 )
 def test_where_nothing_can_be_learned_the_stage_says_so(
@@ -283,7 +285,7 @@ def test_where_nothing_can_be_learned_the_stage_says_so(
         changes = {"words": tmp_path}
         first = next(read_word_hypotheses(planted.root / "words"))
         write_jsonl(tmp_path / FILE_NAME, [first.as_row()])
-    work = planted.run(f"skipped {why}", **changes)
+    work = planted.run(f"skipped {why} {len(changes)}", **changes)
     assert why in work.counts["skipped"]
     assert not work.counts["taken"]
     assert not (work.folder / FILE_NAME).exists()
@@ -335,6 +337,10 @@ def test_a_recogniser_hears_what_the_stage_heard(planted: Planted, tmp_path: Pat
         for mine, theirs in zip(transcript.phones, heard[name].phones, strict=True):
             assert mine.start_s == pytest.approx(theirs.start_s, abs=2e-3)
             assert mine.end_s == pytest.approx(theirs.end_s, abs=2e-3)
-    (tmp_path / "run" / "adapt" / "model.json").write_text("{")
-    with pytest.raises(UserError, match="no complete fine-tuned model"):
-        Recognizer.load(tmp_path / "run")
+    for name, told in (
+        ("reader.json", "is missing or damaged"),
+        ("model.json", "no complete fine-tuned model"),
+    ):
+        (tmp_path / "run" / "adapt" / name).write_text("{")
+        with pytest.raises(UserError, match=told):
+            Recognizer.load(tmp_path / "run")

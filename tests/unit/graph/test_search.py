@@ -126,11 +126,13 @@ def test_what_sounds_alike_is_told_apart_by_the_text(search: WordSearch) -> None
         assert names(find(search, scores)) == words
 
 
-@pytest.mark.parametrize("word_cost", [0.0, 1.5])
-def test_the_best_path_is_that_of_all_word_sequences(tmp_path: Path, word_cost: float) -> None:
+@pytest.mark.parametrize(("word_cost", "scale"), [(0.0, 1.0), (1.5, 1.0), (0.5, 0.4)])
+def test_the_best_path_is_that_of_all_word_sequences(
+    tmp_path: Path, word_cost: float, scale: float
+) -> None:
     """Slow oracle: every sequence of up to three words, every way of lasting."""
     make_graph(tmp_path)
-    search = open_search(tmp_path, word_cost=word_cost)
+    search = open_search(tmp_path, word_cost=word_cost, scale=scale)
     words_known = list(LEXICON)
     model = NgramModel.read_arpa(tmp_path / "words.arpa", words_known)
     rng = np.random.default_rng(4)
@@ -140,8 +142,9 @@ def test_the_best_path_is_that_of_all_word_sequences(tmp_path: Path, word_cost: 
         for count in (1, 2, 3):
             for words in itertools.product(words_known, repeat=count):
                 ids = np.array([words_known.index(word) for word in words])
-                cost = -model.log10_prob(ids) * math.log(10) + cheapest(words, scores, SHAPE)
-                costs[words] = cost + count * word_cost
+                cost = -model.log10_prob(ids) * math.log(10)
+                cost += cheapest(words, scale * scores, SHAPE) + count * word_cost
+                costs[words] = cost
         best = min(costs.values())
         found = find(search, scores)
         assert len(found.words) <= 3
