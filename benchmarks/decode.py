@@ -51,7 +51,7 @@ def main() -> None:
         "--prune", type=int, nargs="*", default=[0, 1, 1], help="see graph.ngram_prune"
     )
     parser.add_argument("--beam", type=float, default=WordsConfig().beam)
-    parser.add_argument("--max-active", type=int, default=WordsConfig().max_active)
+    parser.add_argument("--lattice-beam", type=float, default=WordsConfig().lattice_beam)
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     normalize = Normalizer(args.language)
@@ -96,7 +96,7 @@ def main() -> None:
         right = np.mean(
             [np.mean(rows.argmax(1) == each) for rows, each in zip(frames, labels, strict=True)]
         )
-        settings = SearchSettings(folder, args.beam, args.max_active)
+        settings = SearchSettings(folder, args.beam, args.lattice_beam)
         began = time.perf_counter()
         found = list(find_all(settings, iter(frames), args.workers))
         seconds = time.perf_counter() - began
@@ -114,7 +114,7 @@ def main() -> None:
                 "order": args.order,
                 "prune": args.prune,
                 "beam": args.beam,
-                "max_active": args.max_active,
+                "lattice_beam": args.lattice_beam,
                 "workers": args.workers,
                 "building_s": round(building, 1),
                 "frames_right": round(float(right), 3),

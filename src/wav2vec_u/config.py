@@ -497,7 +497,7 @@ class SelftrainConfig(Settings):
         0.9, description="posterior above which a phone becomes a label, where no words are found"
     )
     word_sure: Probability = Field(
-        0.1, description="posterior above which a phone of a found word becomes a label"
+        0.4, description="posterior, given all possible words, above which a phone becomes a label"
     )
     synthetic_share: Probability = Field(
         0.5, description="of the synthetic speech, heard beside the recordings, if there is any"
@@ -506,8 +506,8 @@ class SelftrainConfig(Settings):
     epochs: PositiveInt = Field(5, description="of every round")
     learning_rate: PositiveFloat = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    beam: PositiveFloat = Field(12.0, description="of the search for words, nats")
-    max_active: PositiveInt = Field(4_000, description="states of that search, held at once")
+    beam: PositiveFloat = Field(10.0, description="of the search for words, nats")
+    lattice_beam: PositiveFloat = Field(6.0, description="of what counts beside the best words")
     word_cost: Annotated[float, Field(ge=0)] = Field(
         0.0, description="nats that every word costs in that search, against many short ones"
     )
@@ -520,8 +520,10 @@ class SelftrainConfig(Settings):
 class WordsConfig(Settings):
     """The search for words in all recordings."""
 
-    beam: PositiveFloat = Field(12.0, description="nats; widened where every path was lost")
-    max_active: PositiveInt = Field(4_000, description="states held at once")
+    beam: PositiveFloat = Field(10.0, description="nats; widened where every path was lost")
+    lattice_beam: PositiveFloat = Field(
+        6.0, description="nats, up to which other words count beside the best ones"
+    )
     word_cost: Annotated[float, Field(ge=0)] = Field(
         0.0, description="nats that every word costs, against many short ones"
     )

@@ -38,7 +38,7 @@ from wav2vec_u.testing.planted import PlantedSegments
 from wav2vec_u.text.corpus import PhoneText
 
 SENTENCES = 400
-BEAM, MAX_ACTIVE = 12.0, 4_000
+BEAM, LATTICE_BEAM = 12.0, 6.0
 # The noise of a planted segment is its own: neighbours tell nothing, and nothing is counted twice.
 LEARNING: dict[str, Any] = {
     "rounds": 2,
@@ -54,7 +54,7 @@ LEARNING: dict[str, Any] = {
     "epochs": 8,
     "learning_rate": 0.01,
     "beam": BEAM,
-    "max_active": MAX_ACTIVE,
+    "lattice_beam": LATTICE_BEAM,
 }
 # Too little to learn much, but all that is done is done.
 TINY = {**LEARNING, "epochs": 1, "mixture_components": 1}
@@ -103,7 +103,7 @@ class HalfUnderstood:
             config = GraphConfig(fragments=0, stay_probability=0.7, silence_probability=0.25)
             text = self.text.with_name(f"{self.text.name}.txt")
             graph_stage.run(Work(self.graph), config, text, "en", self.text)
-        return SearchSettings(self.graph, BEAM, MAX_ACTIVE)
+        return SearchSettings(self.graph, BEAM, LATTICE_BEAM)
 
     def error_rate(self, posteriors: Iterable[NDArray[np.float32]]) -> float:
         """Phone error rate of the held-out utterances, percent."""

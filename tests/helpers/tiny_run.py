@@ -57,7 +57,7 @@ TINY_MATCHING: dict[str, Any] = {
         "generator_lr": 0.05,
     },
 }
-TINY_SEARCH: dict[str, Any] = {"beam": 8.0, "max_active": 200}
+TINY_SEARCH: dict[str, Any] = {"beam": 8.0, "lattice_beam": 4.0}
 # However unsure a label is, it is one: there are few enough.
 TINY_SELFTRAIN: dict[str, Any] = {
     "rounds": 1,

@@ -16,7 +16,8 @@ class WordSpan:
     word : str
     start_s, end_s : float
     confidence : float
-        Mean probability of its phones, segment by segment, under the phone trigram: from 0 to 1.
+        Mean probability of its phones, segment by segment, given all words that may have been said:
+        from 0 to 1.
     known : bool
         False where the text does not hold the word: its spelling is guessed from its phones.
     """

@@ -30,13 +30,13 @@ class SearchSettings:
 
     graph: Path
     beam: float
-    max_active: int
+    lattice_beam: float
     word_cost: float = 0.0
     scale: float = 1.0
 
     def open(self) -> WordSearch:
         """Load the graph."""
-        return WordSearch(self.graph, self.beam, self.max_active, self.word_cost, self.scale)
+        return WordSearch(self.graph, self.beam, self.lattice_beam, self.word_cost, self.scale)
 
 
 def find_all(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from wav2vec_u.graph.build import FST_NAME, PHONES_NAME, SILENCE_LABEL
 from wav2vec_u.graph.fragments import goes_on, is_fragment, join
+from wav2vec_u.graph.lattice import Lattice
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.text.lexicon import read_lexicon
 
@@ -37,7 +39,7 @@ class FoundWord:
 
 @dataclass(frozen=True)
 class Found:
-    """The best path through the graph.
+    """What was found in the graph: the best path, and how likely each phone is.
 
     Attributes
     ----------
@@ -47,11 +49,14 @@ class Found:
         Output of the generator in every frame.
     starts : (T,) bool
         Frames in which a phone or a pause begins; equal neighbours may be two phones.
+    posteriors : (T, V) float32
+        p(output | all frames), all word sequences that are not far from the best taken together.
     """
 
     words: tuple[FoundWord, ...]
     labels: NDArray[np.int32]
     starts: NDArray[np.bool_]
+    posteriors: NDArray[np.float32]
 
     def phones(self) -> list[tuple[int, int, int]]:
         """Return output, first frame and the frame after the last one of every phone."""
@@ -60,6 +65,23 @@ class Found:
             (int(self.labels[first]), first, end)
             for first, end in pairwise(bounds)
             if self.labels[first] != _SILENCE
+        ]
+
+    def likeliest_phones(self) -> list[tuple[int, int, int]]:
+        """Return the same of the phones that are likeliest frame by frame, whatever the words.
+
+        Where several words are possible, these are what they have in common. Equal neighbours are
+        one phone, unless the best path has two there.
+        """
+        best = self.posteriors.argmax(axis=1)
+        begins = self.starts & (self.labels == best)
+        begins[1:] |= best[1:] != best[:-1]
+        begins[:1] = True
+        bounds = [*np.flatnonzero(begins).tolist(), len(best)]
+        return [
+            (int(best[first]), first, end)
+            for first, end in pairwise(bounds)
+            if best[first] != _SILENCE
         ]
 
 
@@ -72,8 +94,8 @@ class WordSearch:
         Finished graph stage.
     beam : float
         Paths that cost so much more than the best are dropped, nats.
-    max_active : int
-        States that are held at once.
+    lattice_beam : float
+        Word sequences that cost so much more than the best, nats, still count for what is likely.
     word_cost : float
         Nats that every word costs beside what the word model says.
     scale : float
@@ -89,7 +111,7 @@ class WordSearch:
         self,
         graph: Path,
         beam: float,
-        max_active: int,
+        lattice_beam: float,
         word_cost: float = 0.0,
         scale: float = 1.0,
     ) -> None:
@@ -117,7 +139,7 @@ class WordSearch:
         self._words = list(lexicon)
         self._lengths = [len(lexicon[word]) for word in lexicon]
         self._beam = beam
-        self._max_active = max_active
+        self._lattice_beam = lattice_beam
         self._word_cost = word_cost
         self._scale = scale
 
@@ -136,19 +158,21 @@ class WordSearch:
             any word has phones.
         """
         if len(scores) == 0:
-            return Found((), np.zeros(0, np.int32), np.zeros(0, np.bool_))
+            return Found((), np.zeros(0, np.int32), np.zeros(0, np.bool_), scores)
         by_label = self._by_label(scores)
         for attempt in range(_TRIES):
-            options = self._decoder.FasterDecoderOptions(
-                beam=self._beam * _WIDER**attempt, max_active=self._max_active * 2**attempt
+            options = self._decoder.LatticeSimpleDecoderConfig(
+                beam=self._beam * _WIDER**attempt, lattice_beam=self._lattice_beam
             )
-            decoder = self._decoder.FasterDecoder(self._graph, options)
+            decoder = self._decoder.LatticeSimpleDecoder(self._graph, options)
             decoder.decode(self._decoder.DecodableCtc(by_label))
-            if not decoder.reached_final():
+            if not math.isfinite(decoder.final_relative_cost()):  # no path came to an end
                 continue
             found, path = decoder.get_best_path()
-            if found:
-                return self._read(path, scores.shape[1])
+            whole, lattice = decoder.get_raw_lattice()
+            if found and whole:
+                posteriors = Lattice.read(lattice).posteriors(*scores.shape)
+                return self._read(path, posteriors)
         return None
 
     def _by_label(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -157,10 +181,11 @@ class WordSearch:
         columns = np.concatenate([scaled, scaled - self._word_cost, scaled], axis=1)
         return np.ascontiguousarray(columns, dtype=np.float32)
 
-    def _read(self, path: Any, n_phones: int) -> Found:
+    def _read(self, path: Any, posteriors: NDArray[np.float32]) -> Found:
         _, frames, words, _ = self._kaldifst.get_linear_symbol_sequence(path)
         arcs = np.array(frames, dtype=np.int32)
-        found = Found((), (arcs - 1) % n_phones, arcs <= 2 * n_phones)
+        n_phones = posteriors.shape[1]
+        found = Found((), (arcs - 1) % n_phones, arcs <= 2 * n_phones, posteriors)
         spoken = found.phones()
         # The path says its words in order, each as the phones of its pronunciation.
         placed: list[FoundWord] = []
@@ -178,7 +203,7 @@ class WordSearch:
             if not goes_on(name):
                 placed.append(_joined(fragments))
                 fragments = []
-        return Found(tuple(placed), found.labels, found.starts)
+        return replace(found, words=tuple(placed))
 
 
 def require_phones(graph: Path, phones: Sequence[str]) -> None:

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from wav2vec_u.config import SelftrainConfig
 from wav2vec_u.graph.parallel import SearchSettings, find_all
-from wav2vec_u.graph.search import Found
 from wav2vec_u.matching.decipherment import CodeLanguage
 from wav2vec_u.matching.frame_hmm import FrameHmm, mean_probabilities
 from wav2vec_u.matching.frame_teacher import UNKNOWN, teach
@@ -237,17 +236,20 @@ class SelfTraining:
 
     def _hear(self, model: FrameModel) -> list[Labels]:
         """Label the recordings with what the model understands of them."""
-        posteriors = chain.from_iterable(
-            model.read(block, self._threads) for block in blocks(self._vectors(), BLOCK_SEGMENTS)
-        )
         if self._graph is None:
+            posteriors = chain.from_iterable(
+                model.read(block, self._threads)
+                for block in blocks(self._vectors(), BLOCK_SEGMENTS)
+            )
             return [sure_labels(rows, self._config.sure) for rows in posteriors]
         # All at first: torch's threads would be in the way of the processes that search.
         likelihoods = [model.likelihoods(vectors) for vectors in self._vectors()]
-        found = list(find_all(self._graph, likelihoods, self._threads))
+        found = find_all(self._graph, likelihoods, self._threads)
         return [
-            _agreed_labels(path, rows, self._config.word_sure)
-            for path, rows in zip(found, posteriors, strict=True)
+            np.full(len(rows), UNKNOWN, np.int32)
+            if path is None
+            else sure_labels(path.posteriors, self._config.word_sure)
+            for path, rows in zip(found, likelihoods, strict=True)
         ]
 
     def _labels(self, number: int) -> list[Labels]:
@@ -273,14 +275,6 @@ class SelfTraining:
                 f"the labels have collapsed: they are as varied as {heard:.1f} phones, the text as "
                 f"{wanted:.1f}; the matching has not understood the recordings"
             )
-
-
-def _agreed_labels(path: Found | None, posteriors: _Floats, sure: float) -> Labels:
-    """Take the phones of the words, but where the phone trigram all but rules them out."""
-    if path is None:
-        return np.full(len(posteriors), UNKNOWN, np.int32)
-    own = posteriors[np.arange(len(path.labels)), path.labels]
-    return np.where(own > sure, path.labels, UNKNOWN).astype(np.int32)
 
 
 def _perplexity(weights: NDArray[Any]) -> float:

@@ -72,14 +72,13 @@ class WordDecoder:
         found = self.search.find(self.model.likelihoods(vectors))
         if found is None:
             return None
-        (posteriors,) = self.model.read([vectors])
         times = output_times(times, self.model.stride)
-        return place(found, posteriors, times, self.search.phones, self.speller)
+        return place(found, times, self.search.phones, self.speller)
 
 
 def search_settings(graph: Path, config: WordsConfig) -> SearchSettings:
     """Return how a graph is searched for the words of a transcript."""
-    return SearchSettings(graph, config.beam, config.max_active, config.word_cost, config.scale)
+    return SearchSettings(graph, config.beam, config.lattice_beam, config.word_cost, config.scale)
 
 
 def load_speller(graph: Path) -> Speller | None:
@@ -89,7 +88,6 @@ def load_speller(graph: Path) -> Speller | None:
 
 def place(
     found: Found,
-    posteriors: NDArray[np.float32],
     times: NDArray[np.float32],
     phones: Sequence[str],
     speller: Speller | None = None,
@@ -100,8 +98,6 @@ def place(
     ----------
     found : Found
         Of T frames.
-    posteriors : (T, V) float32
-        p(phone | utterance) as the phone trigram has it, which knows no words.
     times : (T, 2) float32
         Their beginnings and ends, seconds.
     phones : sequence of str
@@ -109,7 +105,7 @@ def place(
     speller : Speller or None
         Without one, an unknown word stays as its phones in angle brackets.
     """
-    sure = posteriors[np.arange(len(found.labels)), found.labels]  # (T,)
+    sure = found.posteriors[np.arange(len(found.labels)), found.labels]  # (T,)
     said = found.phones()
     words = []
     for item in found.words:
@@ -124,7 +120,7 @@ def place(
         tuple(words),
         tuple(
             PhoneSpan(phones[label], float(times[first, 0]), float(times[end - 1, 1]))
-            for label, first, end in said
+            for label, first, end in found.likeliest_phones()
         ),
     )
 

@@ -70,7 +70,7 @@ class Planted:
         stage.run(
             work,
             config,
-            WordsConfig(beam=30.0, max_active=2_000),
+            WordsConfig(beam=30.0),
             **{
                 "encoder": str(self.root / "encoder"),
                 "whole": False,
@@ -310,7 +310,7 @@ def test_figures_of_every_round_are_logged(adapted: Path) -> None:
 
 def finish(planted: Planted, out: Path) -> None:
     """Put together what a finished run has, for a recogniser to load."""
-    config = load_config(silence={"method": "none"}, words={"beam": 30.0, "max_active": 2_000})
+    config = load_config(silence={"method": "none"}, words={"beam": 30.0})
     out.mkdir()
     write_json(out / "run.json", {"config": config.model_dump(mode="json"), "language": "en"})
     for name in ("features", "segments", "text", "matching", "selftrain", "graph", "adapt"):

@@ -63,7 +63,7 @@ def test_it_leaves_what_a_search_loads_and_no_more(text: Path) -> None:
     assert work.counts["states"] > 10
     assert "skipped" not in work.counts
     assert sorted(read_lexicon(work.folder)) == ["abe", "bag", "gab"]
-    assert WordSearch(work.folder, 20.0, 1_000).phones == PhoneText(text).phones
+    assert WordSearch(work.folder, 20.0, 8.0).phones == PhoneText(text).phones
 
 
 @needs_extra
@@ -113,7 +113,7 @@ def test_a_phone_stays_as_the_settings_say(text: Path) -> None:
     scores[:, 0] = -30.0  # nobody pauses
     counts = []
     for work in (short, long):
-        found = WordSearch(work.folder, 50.0, 10_000).find(scores)
+        found = WordSearch(work.folder, 50.0, 8.0).find(scores)
         assert found is not None
         counts.append(len(found.phones()))
     assert counts[1] < counts[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,15 @@ def test_a_long_text_is_thinned_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     used: list[int] = []
 
     class Counting(NgramModel):
-        def fit(self, sentences: Iterable[NDArray[np.int64]], words: list[str]) -> NgramModel:
+        def fit(
+            self,
+            sentences: Iterable[NDArray[np.int64]],
+            words: list[str],
+            prune: Sequence[int] = (),
+        ) -> NgramModel:
             pieces = list(sentences)
             used.append(sum(map(len, pieces)))
-            return super().fit(pieces, words)
+            return super().fit(pieces, words, prune)
 
     monkeypatch.setattr(language_model, "NgramModel", Counting)
 

@@ -161,5 +161,5 @@ def test_a_process_that_is_killed_is_told(
 
 def test_beam_and_states_reach_the_search(letters: tuple[SearchSettings, list[str]]) -> None:
     settings, _ = letters
-    search = replace(settings, beam=3.5, max_active=77).open()
-    assert (search._beam, search._max_active) == (3.5, 77)
+    search = replace(settings, beam=3.5, lattice_beam=2.5).open()
+    assert (search._beam, search._lattice_beam) == (3.5, 2.5)

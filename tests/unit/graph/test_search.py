@@ -63,7 +63,8 @@ def frames_of(
     scores[np.arange(len(rows)), rows] = -0.1
     begun = np.zeros(len(rows), bool)
     begun[starts] = True
-    return scores, Found(tuple(found), np.array(rows, np.int32), begun)
+    sure = np.eye(len(PHONES), dtype=np.float32)[rows]
+    return scores, Found(tuple(found), np.array(rows, np.int32), begun, sure)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def lasting(phones: Sequence[int], scores: np.ndarray, shape: GraphShape) -> flo
 
 def test_frames_too_few_for_a_word_are_a_pause(tmp_path: Path) -> None:
     make_graph(tmp_path, ["at at", "at"], Lexicon({"at": ("a", "t")}))
-    search = open_search(tmp_path, beam=10.0, max_active=100)
+    search = open_search(tmp_path, beam=10.0)
     alone = find(search, np.zeros((1, len(PHONES)), dtype=np.float32))
     assert (alone.words, alone.phones()) == ((), [])
     assert alone.labels.tolist() == [SILENCE]
@@ -217,15 +218,15 @@ def losing(search: WordSearch, times: int, monkeypatch: pytest.MonkeyPatch) -> l
     decoder = search._decoder
     used: list[float] = []
 
-    class Losing(decoder.FasterDecoder):  # type: ignore[misc, name-defined]
+    class Losing(decoder.LatticeSimpleDecoder):  # type: ignore[misc, name-defined]
         def __init__(self, graph: object, options: Any) -> None:
             super().__init__(graph, options)
             used.append(options.beam)
 
-        def reached_final(self) -> bool:
-            return len(used) > times and bool(super().reached_final())
+        def final_relative_cost(self) -> float:
+            return float(super().final_relative_cost()) if len(used) > times else math.inf
 
-    monkeypatch.setattr(decoder, "FasterDecoder", Losing)
+    monkeypatch.setattr(decoder, "LatticeSimpleDecoder", Losing)
     return used
 
 

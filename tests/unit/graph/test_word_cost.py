@@ -113,7 +113,7 @@ def test_the_parts_of_an_unknown_word_cost_one_word_together(folder: Path) -> No
 def path(labels: Sequence[int], starts: Sequence[int]) -> Found:
     begun = np.zeros(len(labels), bool)
     begun[list(starts)] = True
-    return Found((), np.array(labels, np.int32), begun)
+    return Found((), np.array(labels, np.int32), begun, np.zeros((len(labels), 1), np.float32))
 
 
 @pytest.mark.parametrize(

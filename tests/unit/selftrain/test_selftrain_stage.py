@@ -157,14 +157,14 @@ def test_a_graph_is_searched_as_the_settings_say_where_it_can_be(
     graph = tmp_path / "graph"
     graph.mkdir()
     (graph / "graph.fst").write_bytes(b"a graph")
-    config = tiny(rounds=0, max_hours=LITTLE, beam=7.5, max_active=123)
+    config = tiny(rounds=0, max_hours=LITTLE, beam=7.5, lattice_beam=3.5)
     monkeypatch.setattr(graph_stage, "EXTRA", ())
     place.run(tmp_path / "usable", config, graph=graph)
     place.run(tmp_path / "empty", config)
     monkeypatch.setattr(graph_stage, "EXTRA", ("no-such-package-of-anyones",))
     place.run(tmp_path / "without", config, graph=graph)
     settings, *others = given
-    assert (settings.graph, settings.beam, settings.max_active) == (graph, 7.5, 123)
+    assert (settings.graph, settings.beam, settings.lattice_beam) == (graph, 7.5, 3.5)
     assert others == [None, None]
 
 
