@@ -135,7 +135,7 @@ def test_what_the_search_holds_for_likely_is_so_of_all_word_sequences(tmp_path: 
 
 
 def in_graph(model: NgramModel, words: list[int]) -> float:
-    """Probability of words in a graph of bigrams, where one may back off from what was seen, too."""
+    """Probability of words in a graph of bigrams, where what was seen may be backed off, too."""
     base = len(model.symbols_) + FIRST_SYMBOL
     unigrams, bigrams = model.tables_
     tokens = [START, *(word + FIRST_SYMBOL for word in words), END]
