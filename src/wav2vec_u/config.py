@@ -506,7 +506,7 @@ class SelftrainConfig(Settings):
     epochs: PositiveInt = Field(5, description="of every round")
     learning_rate: PositiveFloat = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    beam: PositiveFloat = Field(10.0, description="of the search for words, nats")
+    beam: PositiveFloat = Field(9.0, description="of the search for words, nats")
     lattice_beam: PositiveFloat = Field(6.0, description="of what counts beside the best words")
     word_cost: Annotated[float, Field(ge=0)] = Field(
         0.0, description="nats that every word costs in that search, against many short ones"
@@ -520,7 +520,7 @@ class SelftrainConfig(Settings):
 class WordsConfig(Settings):
     """The search for words in all recordings."""
 
-    beam: PositiveFloat = Field(10.0, description="nats; widened where every path was lost")
+    beam: PositiveFloat = Field(9.0, description="nats; widened where every path was lost")
     lattice_beam: PositiveFloat = Field(
         6.0, description="nats, up to which other words count beside the best ones"
     )

@@ -21,6 +21,7 @@ from wav2vec_u.text.lexicon import read_lexicon
 
 _WIDER = 2.0  # factor on the beam where every path was lost
 _TRIES = 3
+_MOST_ACTIVE = 8_000  # states held at once in a wider beam
 _SILENCE = SILENCE_LABEL - 1  # output of the generator
 
 
@@ -74,9 +75,10 @@ class Found:
         one phone, unless the best path has two there.
         """
         best = self.posteriors.argmax(axis=1)
-        begins = self.starts & (self.labels == best)
-        begins[1:] |= best[1:] != best[:-1]
-        begins[:1] = True
+        begins = np.ones(len(best), bool)
+        on_path = self.labels == best
+        twice = self.starts[1:] & on_path[1:] & on_path[:-1]
+        begins[1:] = twice | (best[1:] != best[:-1])
         bounds = [*np.flatnonzero(begins).tolist(), len(best)]
         return [
             (int(best[first]), first, end)
@@ -160,20 +162,42 @@ class WordSearch:
         if len(scores) == 0:
             return Found((), np.zeros(0, np.int32), np.zeros(0, np.bool_), scores)
         by_label = self._by_label(scores)
-        for attempt in range(_TRIES):
-            options = self._decoder.LatticeSimpleDecoderConfig(
-                beam=self._beam * _WIDER**attempt, lattice_beam=self._lattice_beam
-            )
-            decoder = self._decoder.LatticeSimpleDecoder(self._graph, options)
-            decoder.decode(self._decoder.DecodableCtc(by_label))
-            if not math.isfinite(decoder.final_relative_cost()):  # no path came to an end
-                continue
-            found, path = decoder.get_best_path()
-            whole, lattice = decoder.get_raw_lattice()
-            if found and whole:
-                posteriors = Lattice.read(lattice).posteriors(*scores.shape)
-                return self._read(path, posteriors)
-        return None
+        found = self._find_lattice(by_label, scores.shape[1])
+        for attempt in range(1, _TRIES):
+            if found is not None:
+                break
+            found = self._find_path(by_label, scores.shape[1], self._beam * _WIDER**attempt)
+        return found
+
+    def _find_lattice(self, by_label: NDArray[np.float32], n_outputs: int) -> Found | None:
+        """Find the best path and all that are not far from it; None if none comes to an end."""
+        options = self._decoder.LatticeSimpleDecoderConfig(
+            beam=self._beam, lattice_beam=self._lattice_beam
+        )
+        decoder = self._decoder.LatticeSimpleDecoder(self._graph, options)
+        decoder.decode(self._decoder.DecodableCtc(by_label))
+        if not math.isfinite(decoder.final_relative_cost()):
+            return None
+        found, path = decoder.get_best_path()
+        whole, lattice = decoder.get_raw_lattice()
+        if not (found and whole):
+            return None
+        return self._read(path, Lattice.read(lattice).posteriors(len(by_label), n_outputs))
+
+    def _find_path(
+        self, by_label: NDArray[np.float32], n_outputs: int, beam: float
+    ) -> Found | None:
+        """Find the best path alone, with a bound on what is held: a wide beam lets much live."""
+        options = self._decoder.FasterDecoderOptions(beam=beam, max_active=_MOST_ACTIVE)
+        decoder = self._decoder.FasterDecoder(self._graph, options)
+        decoder.decode(self._decoder.DecodableCtc(by_label))
+        found, path = decoder.get_best_path() if decoder.reached_final() else (False, None)
+        if not found:
+            return None
+        nothing = np.zeros((len(by_label), n_outputs), np.float32)
+        on_path = self._read(path, nothing)
+        nothing[np.arange(len(by_label)), on_path.labels] = 1
+        return on_path
 
     def _by_label(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the scores of the graph's labels, (T, 3 V): see `graph.build`."""

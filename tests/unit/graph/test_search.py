@@ -226,7 +226,16 @@ def losing(search: WordSearch, times: int, monkeypatch: pytest.MonkeyPatch) -> l
         def final_relative_cost(self) -> float:
             return float(super().final_relative_cost()) if len(used) > times else math.inf
 
+    class LosingAgain(decoder.FasterDecoder):  # type: ignore[misc, name-defined]
+        def __init__(self, graph: object, options: Any) -> None:
+            super().__init__(graph, options)
+            used.append(options.beam)
+
+        def reached_final(self) -> bool:
+            return len(used) > times and bool(super().reached_final())
+
     monkeypatch.setattr(decoder, "LatticeSimpleDecoder", Losing)
+    monkeypatch.setattr(decoder, "FasterDecoder", LosingAgain)
     return used
 
 
