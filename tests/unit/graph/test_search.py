@@ -198,8 +198,10 @@ def test_a_beam_that_loses_every_path_is_widened(
     search = open_search(tmp_path, beam=7.0)
     used = losing(search, lost, monkeypatch)
     scores, planted = frames_of(["ca"], [3], [0, 0])
-    (item,) = find(search, scores).words
-    (truth,) = planted.words
+    found = find(search, scores)
+    (item,), (truth,) = found.words, planted.words
+    assert found.posteriors.sum(axis=1) == pytest.approx(1, abs=1e-4)
+    assert (found.posteriors.argmax(axis=1) == found.labels).all()
     assert (item.first, item.end) == (truth.first, truth.end)
     assert used == beams
 
