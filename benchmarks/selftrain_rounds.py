@@ -51,7 +51,7 @@ def main() -> None:
         for i, path in zip(test, found, strict=True):
             name = recording_of(store.ids[i])
             if path is not None and name in said:
-                said[name] += [phones[label] for label, _, _ in path.phones()]
+                said[name] += [phones[label] for label, _, _ in path.likeliest_phones()]
                 words[name] += [item.word for item in path.words]
         row = {
             "round": place.name,

@@ -537,7 +537,11 @@ class WordsConfig(Settings):
 class AdaptConfig(Settings):
     """Fine-tuning of the encoder on what was understood of the recordings."""
 
-    method: Literal["encoder", "none"] = Field("encoder", description="or leave the encoder alone")
+    method: Literal["auto", "encoder", "none"] = Field(
+        "auto",
+        description="`encoder` fine-tunes it, `none` leaves it alone, `auto` leaves published ones "
+        "alone where there is no GPU",
+    )
     rounds: PositiveInt = Field(
         1, description="at most; they end when the likelihood gain no longer rises"
     )

@@ -11,10 +11,12 @@ from wav2vec_u.adapt.labels import doubtful_words, lies_in
 from wav2vec_u.adapt.rounds import Language, Recordings, Rounds
 from wav2vec_u.config import AdaptConfig, WordsConfig
 from wav2vec_u.decode.hypotheses import read_hypotheses
+from wav2vec_u.encoder.shipped import find_encoder
 from wav2vec_u.graph.stage import usable
 from wav2vec_u.matching.batches import draw_within
 from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm
 from wav2vec_u.runtime.artifact import Work, read_record
+from wav2vec_u.runtime.device import pick_device
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.seeds import numpy_generator
 from wav2vec_u.silence.speech import read_speech
@@ -46,7 +48,8 @@ def run(
 
     Then the folder gets what `model.AdaptedModel.load` reads, and ``hypotheses.jsonl`` in the form
     of the words stage. In any case it gets ``round_NN/`` and ``log.jsonl``; nothing where the
-    method is ``none``, the encoder cannot learn (``mfcc``) or nothing was heard.
+    method is ``none``, the encoder cannot learn (``mfcc``), would take too long (``auto``), or
+    nothing was heard.
 
     Parameters
     ----------
@@ -120,9 +123,16 @@ def _why_not(config: AdaptConfig, encoder: str, selftrain: Path) -> str | None:
         return "adapt.method is none"
     if encoder == "mfcc":
         return "mfcc has nothing that could learn"
+    if config.method == "auto" and _takes_long(encoder, config.device):
+        return "it would take days without a GPU; set adapt.method=encoder to do it all the same"
     if not (selftrain / HMM_NAME).exists():
         return "there is no phone trigram"
     return None
+
+
+def _takes_long(encoder: str, device: str) -> bool:
+    """Tell whether it is a published encoder, far larger than ours, and there is no GPU."""
+    return find_encoder(encoder) is None and pick_device(device).type == "cpu"
 
 
 def _heard_before(words: Path, decode: Path) -> Iterator[WordHypothesis]:

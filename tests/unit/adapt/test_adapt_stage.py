@@ -274,6 +274,7 @@ def test_without_words_the_phones_are_learned(planted: Planted, tmp_path: Path) 
     [
         ({"config": AdaptConfig(method="none")}, "adapt.method is none"),
         ({"encoder": "mfcc"}, "nothing that could learn"),
+        ({"encoder": "someone/large"}, "set adapt.method=encoder"),
         ({"words": "silent"}, "hardly anything was heard"),
         ({"config": SHORT.model_copy(update={"min_confidence": 0.9})}, "hardly anything was heard"),
     ],
