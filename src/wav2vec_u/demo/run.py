@@ -27,7 +27,13 @@ DEMO_SETTINGS: dict[str, Any] = {
     "matching": {"method": "decipherment"},
     # Segments last longer than frames, and do not overlap.
     "graph": {"stay_probability": 0.2},
-    "selftrain": {"stay_probability": 0.2, "generator_power": 0.4, "mixture_context": 1},
+    "selftrain": {
+        "stay_probability": 0.2,
+        "generator_power": 0.4,
+        "mixture_context": 1,
+        "scale": 1.0,
+    },
+    "words": {"scale": 1.0},
 }
 
 
