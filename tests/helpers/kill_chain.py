@@ -85,7 +85,8 @@ def main(what: str, corpus: Path, out: Path) -> None:
         for stage in STAGES:
             # At its second file: the first is the marker that a resumed run knows its work by.
             attempt(stage.name, lambda name=stage.name: kill_in(name, 2), corpus, out)  # type: ignore[misc]
-            if stage.resumable:
+            # Cepstra cannot be fine-tuned: the adapt stage has nothing to go on with here.
+            if stage.resumable and stage.name != "adapt":
                 attempt(stage.name, lambda name=stage.name: kill_in(name, 8), corpus, out)  # type: ignore[misc]
     else:
         for limit in (400, 2_000, 10_000, 30_000):

@@ -54,7 +54,7 @@ def test_a_run_goes_on_and_takes_settings(run_dir: Path, options: list[str]) -> 
     common = [*options, "--lang", "en", "--out", str(run_dir), "--force", "--seeds", "1"]
     result = invoke("run", *common)
     assert result.exit_code == 0
-    assert result.stdout.count("up to date") == 11
+    assert result.stdout.count("up to date") == 12
     result = invoke("run", *common, "--set", "evaluate.bootstrap_samples=7")
     assert result.exit_code == 0
     assert result.stdout.count("up to date") == 10

@@ -46,6 +46,7 @@ def settings(**changed: Any) -> RunConfig:
         "threads": 2,
         "silence": {"method": "none"},
         "features": {"encoder": "base", "device": "cpu"},
+        "adapt": {"method": "none"},  # minutes of its own; tests/unit/adapt has it
         "segments": {"boundaries": "frames"},
         "text": {"phonemizer": "espeak"},
         "matching": {

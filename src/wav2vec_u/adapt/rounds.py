@@ -41,6 +41,7 @@ from wav2vec_u.words.hypotheses import FILE_NAME, WordHypothesis, read_word_hypo
 from wav2vec_u.words.stage import write_words
 
 FIGURES_NAME = "figures.json"
+LOG_NAME = "log.jsonl"
 LEAST_UPDATES = 100  # however few the recordings
 WARM_UP_UPDATES = 20  # in which the linear layer learns alone what the encoder already says
 VALIDATIONS = 4  # in a training
@@ -146,7 +147,7 @@ class Rounds:
             if gains[-1] < max(gains):
                 break
         write_jsonl(
-            self._folder / "log.jsonl",
+            self._folder / LOG_NAME,
             ({"round": number, **self._figures(number)} for number in range(len(gains))),
         )
         return gains

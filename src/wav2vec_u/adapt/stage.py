@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wav2vec_u.adapt.labels import doubtful_words, lies_in
-from wav2vec_u.adapt.rounds import Language, Recordings, Rounds
+from wav2vec_u.adapt.rounds import LOG_NAME, Language, Recordings, Rounds
 from wav2vec_u.config import AdaptConfig, WordsConfig
 from wav2vec_u.decode.hypotheses import read_hypotheses
 from wav2vec_u.encoder.shipped import find_encoder
@@ -18,6 +18,7 @@ from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm
 from wav2vec_u.runtime.artifact import Work, read_record
 from wav2vec_u.runtime.device import pick_device
 from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.files import write_jsonl
 from wav2vec_u.runtime.seeds import numpy_generator
 from wav2vec_u.silence.speech import read_speech
 from wav2vec_u.text.corpus import PhoneText
@@ -47,7 +48,7 @@ def run(
     """Fine-tune the encoder round by round, and keep the best round if it beats what was before.
 
     Then the folder gets what `model.AdaptedModel.load` reads, and ``hypotheses.jsonl`` in the form
-    of the words stage. In any case it gets ``round_NN/`` and ``log.jsonl``; nothing where the
+    of the words stage. In any case it gets ``round_NN/`` and ``log.jsonl``; no round where the
     method is ``none``, the encoder cannot learn (``mfcc``), would take too long (``auto``), or
     nothing was heard.
 
@@ -74,13 +75,13 @@ def run(
     """
     why = _why_not(config, encoder, selftrain)
     if why is not None:
-        work.counts.update(rounds=0, taken=False, skipped=why)
+        _skip(work, why)
         return
     utterances = {utterance.id: utterance for utterance in read_speech(silence)}
     heard = [item for item in _heard_before(words, decode) if item.split == TRAIN_SPLIT]
     heard = [item for item in heard if item.phones and item.id in utterances]
     if _well_heard(heard, config.min_confidence) < LEAST_PHONES:
-        work.counts.update(rounds=0, taken=False, skipped="hardly anything was heard")
+        _skip(work, "hardly anything was heard")
         return
     recordings = Recordings(utterances, [], whole)
     rng = numpy_generator(config.seed, "utterances to adapt to")
@@ -128,6 +129,11 @@ def _why_not(config: AdaptConfig, encoder: str, selftrain: Path) -> str | None:
     if not (selftrain / HMM_NAME).exists():
         return "there is no phone trigram"
     return None
+
+
+def _skip(work: Work, why: str) -> None:
+    write_jsonl(work.folder / LOG_NAME, [])  # there was no round
+    work.counts.update(rounds=0, taken=False, skipped=why)
 
 
 def _takes_long(encoder: str, device: str) -> bool:
