@@ -57,7 +57,7 @@ def test_a_run_goes_on_and_takes_settings(run_dir: Path, options: list[str]) -> 
     assert result.stdout.count("up to date") == 12
     result = invoke("run", *common, "--set", "evaluate.bootstrap_samples=7")
     assert result.exit_code == 0
-    assert result.stdout.count("up to date") == 10
+    assert result.stdout.count("up to date") == 11
     record = json.loads((run_dir / "run.json").read_text())
     assert record["config"]["evaluate"]["bootstrap_samples"] == 7
     assert record["config"]["matching"]["seeds"] == 1
