@@ -118,7 +118,10 @@ class EncoderHearing:
 
     def hear(self, utterance: Utterance) -> tuple[_Floats, _Floats]:
         """See `Hearing.hear`."""
-        samples, _ = load_waveform(utterance, "mask" if self.whole else "cut")
+        try:
+            samples, _ = load_waveform(utterance, "mask" if self.whole else "cut")
+        except AudioError:
+            samples = np.zeros(0, np.float32)
         (rows,) = listen(self.model.network, [samples])
         rate_hz = self.model.network.output_rate_hz
         starts = times_in_recording(utterance, self.whole, len(rows), rate_hz)

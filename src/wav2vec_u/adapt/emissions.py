@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from wav2vec_u.adapt.labels import heard_spans
 from wav2vec_u.adapt.model import listen, output_times
 from wav2vec_u.corpus.audio import AudioError, Samples
+from wav2vec_u.corpus.rejections import Rejection
 from wav2vec_u.features.batching import length_batches, map_ahead
 from wav2vec_u.finetune.model import FinetunedModel
 from wav2vec_u.runtime.progress import progress
@@ -26,10 +27,8 @@ def write_emissions(
     utterances: Sequence[Utterance],
     whole: bool,
     batch_seconds: float,
-) -> None:
+) -> list[Rejection]:
     """Write the rows of all utterances, one a segment; `segments.store.SegmentStore` reads them.
-
-    Utterances that cannot be decoded any more, or are too short for a frame, are left out.
 
     Parameters
     ----------
@@ -41,6 +40,11 @@ def write_emissions(
         Whether the network hears utterances with their pauses.
     batch_seconds : float
         Audio in one batch.
+
+    Returns
+    -------
+    list of Rejection
+        Utterances left out: ``too_short`` for an output, or why they could not be decoded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rate_hz = network.output_rate_hz
@@ -50,24 +54,30 @@ def write_emissions(
 
     batches = length_batches(utterances, seconds, batch_seconds)
     loaded = map_ahead(partial(_load, whole=whole), batches)
+    rejected: list[Rejection] = []
     dim = len(network.units) + 1 + network.network.backbone.dim
     with SegmentStoreWriter(folder, dim, rate_hz) as writer:
         for batch, waveforms in progress(loaded, label="emissions"):
-            readable = [
-                (utterance, waveform)
-                for utterance, waveform in zip(batch, waveforms, strict=True)
-                if waveform is not None
-            ]
+            readable: list[tuple[Utterance, Samples]] = []
+            for utterance, waveform in zip(batch, waveforms, strict=True):
+                if isinstance(waveform, AudioError):
+                    rejected.append(Rejection(utterance.id, waveform.reason, waveform.detail))
+                else:
+                    readable.append((utterance, waveform))
             found = listen(network, [waveform for _, waveform in readable])
-            for (utterance, _), rows in zip(readable, found, strict=True):
-                if len(rows):
-                    writer.append(
-                        utterance.id,
-                        _as_segments(rows),
-                        times_in_recording(utterance, whole, len(rows), rate_hz),
-                        split=utterance.split,
-                        speaker=utterance.speaker,
-                    )
+            for (utterance, waveform), rows in zip(readable, found, strict=True):
+                if len(rows) == 0:
+                    detail = f"{len(waveform)} samples are fewer than the encoder's receptive field"
+                    rejected.append(Rejection(utterance.id, "too_short", detail))
+                    continue
+                writer.append(
+                    utterance.id,
+                    _as_segments(rows),
+                    times_in_recording(utterance, whole, len(rows), rate_hz),
+                    split=utterance.split,
+                    speaker=utterance.speaker,
+                )
+    return rejected
 
 
 def times_in_recording(
@@ -78,18 +88,16 @@ def times_in_recording(
     return span_map.to_original(output_times(n_outputs, rate_hz)).astype(np.float32)
 
 
-def _load(batch: list[Utterance], whole: bool) -> list[Samples | None]:
-    return list(_waveforms(batch, whole))
-
-
-def _waveforms(batch: list[Utterance], whole: bool) -> Iterator[Samples | None]:
+def _load(batch: list[Utterance], whole: bool) -> list[Samples | AudioError]:
+    loaded: list[Samples | AudioError] = []
     for utterance in batch:
         try:
             samples, _ = load_waveform(utterance, "mask" if whole else "cut")
-        except AudioError:
-            yield None
+        except AudioError as error:
+            loaded.append(error)
         else:
-            yield samples
+            loaded.append(samples)
+    return loaded
 
 
 def _as_segments(rows: np.ndarray) -> Segments:

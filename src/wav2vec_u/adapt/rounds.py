@@ -1,8 +1,7 @@
 """Rounds of fine-tuning: what was understood teaches the encoder, which understands more.
 
-The paper ends so: the encoder is fine-tuned on the labels of self-training (its section 5.3), and
-every fine-tuning starts from the pre-trained encoder, so that errors are learned once and not
-again and again.
+The paper ends so: the encoder is fine-tuned on the labels of self-training. Every round starts from
+the pre-trained encoder, so that it does not carry on the errors of the round before in its weights.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from wav2vec_u.adapt.emissions import write_emissions
 from wav2vec_u.adapt.labels import heard_spans, phone_labels, pseudo_labels
 from wav2vec_u.adapt.model import AdaptedModel, Reader
 from wav2vec_u.config import AdaptConfig, FinetuneConfig
-from wav2vec_u.corpus.rejections import write_rejections
+from wav2vec_u.corpus.rejections import REJECTED_NAME, Rejection, write_rejections
 from wav2vec_u.decode.hypotheses import recording_of
 from wav2vec_u.decode.stage import decode_utterance
 from wav2vec_u.finetune.train import finetune
@@ -32,7 +31,7 @@ from wav2vec_u.matching.decipherment import CodeLanguage
 from wav2vec_u.matching.frame_hmm import FrameHmm, mean_probabilities
 from wav2vec_u.matching.lessons import BLOCK_SEGMENTS, blocks
 from wav2vec_u.runtime.errors import UserError
-from wav2vec_u.runtime.files import write_json, write_jsonl
+from wav2vec_u.runtime.files import read_jsonl, write_json, write_jsonl
 from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.selftrain.mixtures import Mixtures
 from wav2vec_u.silence.spans import speech_seconds
@@ -177,7 +176,7 @@ class Rounds:
             resume=resume,
         )
         emissions = place / _EMISSIONS
-        write_emissions(
+        left_out = write_emissions(
             emissions,
             result.model,
             list(recordings.utterances.values()),
@@ -188,6 +187,8 @@ class Rounds:
         reader, gain = self._fit(store, labelled, result.model.output_rate_hz, number)
         AdaptedModel(result.model, reader).save(place)
         self._transcribe(place, store, reader)
+        unread = [Rejection(**row) for row in read_jsonl(place / REJECTED_NAME)]
+        write_rejections(place, [*result.rejected, *left_out, *unread])
         figures = {
             "gain": round(gain, 5),
             "validation_error_rate": round(result.validation_error_rate, 3),

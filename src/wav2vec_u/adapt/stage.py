@@ -1,4 +1,4 @@
-"""The adapt stage: the encoder is fine-tuned on what was understood, and transcribes alone."""
+"""The adapt stage: the encoder is fine-tuned on what was understood, and transcribes if it can."""
 
 from __future__ import annotations
 
@@ -104,7 +104,10 @@ def run(
         ),
         config,
     )
-    gains = rounds.run(heard, work.resumed)
+    try:
+        gains = rounds.run(heard, work.resumed)
+    except FloatingPointError as error:
+        raise UserError(f"adapt: {error}; lower adapt.learning_rate") from error
     best = gains.index(max(gains))
     taken = gains[best] >= _gain_before(selftrain)
     if taken:

@@ -1,4 +1,4 @@
-"""Viterbi beam search for the best words, with the frames of their phones."""
+"""Beam search for the best words and all that are near them, with the frames of their phones."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from frame_models import even_hmm
 from songs import LETTERS, sing_timed, write_encoder
 
 from wav2vec_u.adapt import rounds, stage
+from wav2vec_u.adapt.emissions import write_emissions
 from wav2vec_u.adapt.model import AdaptedModel, listen
 from wav2vec_u.adapt.stage import is_taken
 from wav2vec_u.config import (
@@ -37,6 +38,7 @@ from wav2vec_u.runtime import artifact
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json, write_jsonl
+from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.silence.speech import Utterance, write_speech
 from wav2vec_u.text import stage as text_stage
 from wav2vec_u.text.corpus import PhoneText
@@ -345,3 +347,20 @@ def test_a_recogniser_hears_what_the_stage_heard(planted: Planted, tmp_path: Pat
         (tmp_path / "run" / "adapt" / name).write_text("{")
         with pytest.raises(UserError, match=told):
             Recognizer.load(tmp_path / "run")
+
+
+def test_what_cannot_be_heard_is_listed(planted: Planted, adapted: Path, tmp_path: Path) -> None:
+    network = AdaptedModel.load(adapted, PhoneText(planted.root / "text").phones).network
+    path = str(planted.root / "r40.wav")
+    utterances = [
+        Utterance(name, name, audio, "test", None, 0.0, end, ((0.0, end),))
+        for name, audio, end in (
+            ("whole", path, 1.0),
+            ("gone", str(tmp_path / "gone.wav"), 1.0),
+            ("short", path, 0.005),
+        )
+    ]
+    left_out = write_emissions(tmp_path / "rows", network, utterances, False, 10.0)
+    assert {item.what for item in left_out} == {"gone", "short"}
+    assert {item.reason for item in left_out if item.what == "short"} == {"too_short"}
+    assert SegmentStore(tmp_path / "rows").ids == ["whole"]
