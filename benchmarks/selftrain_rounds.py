@@ -28,7 +28,7 @@ from wav2vec_u.selftrain.rounds import FIGURES_NAME
 from wav2vec_u.text.normalize import Normalizer
 from wav2vec_u.words.decoder import search_settings
 
-WORKERS = 2
+THREADS = 2
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
         model = FrameModel.load(place)
         said: dict[str, list[str]] = {name: [] for name in references}
         words: dict[str, list[str]] = {name: [] for name in references}
-        found = find_all(graph, (model.likelihoods(store.vectors(i)) for i in test), WORKERS)
+        found = find_all(graph, (model.likelihoods(store.vectors(i)) for i in test), THREADS)
         for i, path in zip(test, found, strict=True):
             name = recording_of(store.ids[i])
             if path is not None and name in said:

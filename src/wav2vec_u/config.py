@@ -508,6 +508,7 @@ class SelftrainConfig(Settings):
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     beam: PositiveFloat = Field(9.0, description="of the search for words, nats")
     lattice_beam: PositiveFloat = Field(6.0, description="of what counts beside the best words")
+    max_active: PositiveInt = Field(4000, description="states followed at once, however wide")
     word_cost: Annotated[float, Field(ge=0)] = Field(
         0.0, description="nats that every word costs in that search, against many short ones"
     )
@@ -523,6 +524,9 @@ class WordsConfig(Settings):
     beam: PositiveFloat = Field(9.0, description="nats; widened where every path was lost")
     lattice_beam: PositiveFloat = Field(
         6.0, description="nats, up to which other words count beside the best ones"
+    )
+    max_active: PositiveInt = Field(
+        4000, description="states that are followed at once, however wide the beam"
     )
     word_cost: Annotated[float, Field(ge=0)] = Field(
         0.0, description="nats that every word costs, against many short ones"

@@ -233,7 +233,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(corpus: Path, tmp_path: Path) 
         "text/lm.arpa",
         "matching/generator.safetensors",
         "matching/stage.json",
-        "graph/graph.fst",
+        "graph/graph.npz",
         "graph/stage.json",
         "selftrain/mixtures.safetensors",
         "selftrain/model.json",

@@ -38,7 +38,7 @@ from wav2vec_u.testing.planted import PlantedSegments
 from wav2vec_u.text.corpus import PhoneText
 
 SENTENCES = 400
-BEAM, LATTICE_BEAM = 12.0, 6.0
+BEAM, LATTICE_BEAM, MAX_ACTIVE = 12.0, 6.0, 4000
 # The noise of a planted segment is its own: neighbours tell nothing, and nothing is counted twice.
 LEARNING: dict[str, Any] = {
     "rounds": 2,
@@ -55,6 +55,7 @@ LEARNING: dict[str, Any] = {
     "learning_rate": 0.01,
     "beam": BEAM,
     "lattice_beam": LATTICE_BEAM,
+    "max_active": MAX_ACTIVE,
 }
 # Too little to learn much, but all that is done is done.
 TINY = {**LEARNING, "epochs": 1, "mixture_components": 1}
@@ -103,7 +104,7 @@ class HalfUnderstood:
             config = GraphConfig(fragments=0, stay_probability=0.7, silence_probability=0.25)
             text = self.text.with_name(f"{self.text.name}.txt")
             graph_stage.run(Work(self.graph), config, text, "en", self.text)
-        return SearchSettings(self.graph, BEAM, LATTICE_BEAM)
+        return SearchSettings(self.graph, BEAM, LATTICE_BEAM, MAX_ACTIVE)
 
     def error_rate(self, posteriors: Iterable[NDArray[np.float32]]) -> float:
         """Phone error rate of the held-out utterances, percent."""

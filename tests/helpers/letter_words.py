@@ -38,7 +38,7 @@ def letter_graph(folder: Path, name: str = "graph", **changes: Any) -> SearchSet
         **{"fragments": 0, "stay_probability": 0.5, "silence_probability": 0.2, **changes}
     )
     graph_stage.run(Work(place), config, folder / "text.txt", "en", folder / "text")
-    return SearchSettings(place, beam=40.0, lattice_beam=8.0)
+    return SearchSettings(place, beam=40.0, lattice_beam=8.0, max_active=4000)
 
 
 def scores_of(phones: Sequence[str], letters: str, frames: int = 2) -> NDArray[np.float32]:

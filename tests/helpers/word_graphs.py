@@ -50,8 +50,9 @@ def open_search(
     folder: Path,
     beam: float = 30.0,
     lattice_beam: float = 8.0,
+    max_active: int = 4000,
     word_cost: float = 0.0,
     scale: float = 1.0,
 ) -> WordSearch:
     """Search what `make_graph` wrote."""
-    return WordSearch(folder / "graph", beam, lattice_beam, word_cost, scale)
+    return WordSearch(folder / "graph", beam, lattice_beam, max_active, word_cost, scale)

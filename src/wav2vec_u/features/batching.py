@@ -54,11 +54,12 @@ def length_batches(
 
 
 def map_ahead(
-    function: Callable[[T], R], items: Iterable[T], workers: int = 2
+    function: Callable[[T], R], items: Iterable[T], workers: int = 2, ahead: int = 1
 ) -> Iterator[tuple[T, R]]:
-    """Apply a function in threads, at most `workers` + 1 items ahead of who consumes, in order.
+    """Apply a function in threads, at most `workers` * `ahead` + 1 items ahead of who consumes.
 
-    Audio is decoded this way while the encoder is at work on the batch before.
+    Results come in order. Audio is decoded this way while the encoder is at work on the batch
+    before. Where some items take far longer than others, `ahead` keeps all threads at work.
 
     Examples
     --------
@@ -69,7 +70,7 @@ def map_ahead(
     with ThreadPoolExecutor(workers) as pool:
         for item in items:
             pending.append((item, pool.submit(function, item)))
-            if len(pending) > workers:
+            if len(pending) > workers * ahead:
                 oldest, future = pending.popleft()
                 yield oldest, future.result()
         for oldest, future in pending:

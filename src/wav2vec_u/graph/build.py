@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from wav2vec_u.graph.fragments import goes_on, is_fragment
+from wav2vec_u.graph.transducer import Transducer
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json, write_text
 from wav2vec_u.text.lexicon import Lexicon
 
-FST_NAME = "graph.fst"
 PHONES_NAME = "outputs.json"
 _SYMBOLS_NAME = "symbols.txt"
 _EPSILON = "<eps>"
@@ -55,7 +55,7 @@ class GraphShape:
 def build_graph(
     folder: Path, arpa: Path, order: int, lexicon: Lexicon, phones: list[str], shape: GraphShape
 ) -> dict[str, int]:
-    """Compose the graph and write it as ``graph.fst``, with its lexicon.
+    """Compose the graph and write it as a `Transducer`, with its lexicon.
 
     Parameters
     ----------
@@ -119,9 +119,7 @@ def build_graph(
     kaldifst.arcsort(language, "ilabel")
     graph = kaldifst.compose(frames, language)
     kaldifst.connect(graph)
-    path = folder / FST_NAME
-    if not graph.write(str(path)):
-        raise OSError(f"{path}: the decoding graph cannot be written")
+    Transducer.from_fst(graph).save(folder)
     lexicon.write(folder)
     write_json(folder / PHONES_NAME, phones)
     words = sum(not is_fragment(word) for word in spoken)
@@ -216,7 +214,7 @@ def _import_fst() -> tuple[Any, Any]:
         import kaldilm
     except ImportError as error:
         raise UserError(
-            "words: decoding words needs kaldifst, kaldilm and kaldi-decoder; "
+            "graph: building a decoding graph needs kaldifst and kaldilm; "
             "run: pip install 'wav2vec-u[decode]'"
         ) from error
     return kaldifst, kaldilm

@@ -1,4 +1,4 @@
-"""A lattice: all word sequences that the search has held for possible, and how likely they are.
+"""A lattice: all paths that the search has held for possible, and how likely they are.
 
 The best path says what its words say; the lattice says of every frame how likely each phone is,
 given all words that may be said there (Wessel et al. 2001, *Confidence measures for large
@@ -9,156 +9,120 @@ where none of them is sure.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-_Ints = NDArray[np.int64]
+LINK = np.dtype(
+    [("cost", "f8"), ("source", "i4"), ("target", "i4"), ("label", "i4"), ("word", "i4")]
+)
+
+_Ints = NDArray[np.int32]
 _Doubles = NDArray[np.float64]
-_ARC_COLUMNS = 5  # of a line that is an arc: from, to, input, output, both costs
+_Records = NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class Path:
+    """One way through a lattice.
+
+    Attributes
+    ----------
+    labels : (T,) int32
+        Of the graph's input side, one for every frame.
+    words : (W,) int32
+        In time order, counted from 1.
+    cost : float
+        Nats, up to a constant of the utterance.
+    """
+
+    labels: _Ints
+    words: _Ints
+    cost: float
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """Arcs in an order in which every arc comes after all that lead to it.
+    """Links between tokens, in an order in which every link comes after all that lead to it.
 
     Attributes
     ----------
-    sources, targets : (A,) int64
-        States; state 0 is the start.
-    labels : (A,) int64
-        Of the graph's input side; 0 where no frame is used up.
-    log_weights : (A,) float64
-        Natural logarithms.
-    finals : (S,) float64
-        Log-weights of ending in a state, minus infinity where nothing ends.
+    links : (A,) LINK
+        ``source``, ``target``: tokens, 0 being the start; ``label``: of the graph's input side, 0
+        where no frame is used up; ``word``: counted from 1, 0 where none is said; ``cost``: nats.
+    ends : (E,) int32
+        Tokens in which a path may end.
+    end_costs : (E,) float64
+        What ending there costs, nats.
     """
 
-    sources: _Ints
-    targets: _Ints
-    labels: _Ints
-    log_weights: _Doubles
-    finals: _Doubles
-
-    @classmethod
-    def read(cls, raw: Any) -> Lattice:
-        """Take over a lattice of kaldifst, without cycles.
-
-        Raises
-        ------
-        ValueError
-            If it has a cycle, or no state.
-        """
-        arcs: list[str] = []
-        finals = np.full(raw.num_states, -np.inf)
-        written = raw.to_str(show_weight_one=True, fst_field_separator="\t")
-        for line in written.replace(",", "\t").splitlines():
-            columns = line.count("\t")
-            if columns == _ARC_COLUMNS:
-                arcs.append(line)
-            elif line:
-                state, *costs = line.split("\t")
-                finals[int(state)] = -sum(map(float, costs))
-        table = np.array("\t".join(arcs).split("\t") if arcs else [], np.float64)
-        table = table.reshape(-1, _ARC_COLUMNS + 1)
-        sources, targets, labels = (table[:, place].astype(np.int64) for place in range(3))
-        rank = _ranks(*_sorted_by_source(sources, targets), len(finals))
-        if len(finals) == 0 or rank.min() < 0:
-            raise ValueError("the lattice has a cycle, or no state")
-        sources, targets = rank[sources], rank[targets]
-        ranked = np.empty(len(finals))
-        ranked[rank] = finals
-        order = np.argsort(sources, kind="stable")
-        return cls(
-            sources[order],
-            targets[order],
-            labels[order],
-            -(table[:, 4] + table[:, 5])[order],
-            ranked,
-        )
+    links: _Records
+    ends: _Ints
+    end_costs: _Doubles
 
     def posteriors(self, n_frames: int, n_outputs: int) -> NDArray[np.float32]:
         """Return p(output | all frames) of every frame, (n_frames, n_outputs).
 
         Outputs are labels counted from 1, round and round (see `graph.build`).
         """
-        found: NDArray[np.float64] = _posteriors(
-            self.sources,
-            self.targets,
-            self.labels,
-            self.log_weights,
-            self.finals,
-            n_frames,
-            n_outputs,
-        )
+        found: _Doubles = _posteriors(self.links, self._finals(), n_frames, n_outputs)
         return found.astype(np.float32)
 
+    def best(self) -> Path:
+        """Return the likeliest path."""
+        places, cost = _best_links(self.links, self._finals())
+        labels, words = self.links["label"][places], self.links["word"][places]
+        return Path(labels[labels > 0], words[words > 0], float(cost))
 
-def _sorted_by_source(sources: _Ints, targets: _Ints) -> tuple[_Ints, _Ints]:
-    order = np.argsort(sources, kind="stable")
-    return sources[order], targets[order]
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _ranks(sources: _Ints, targets: _Ints, n_states: int) -> _Ints:
-    """Number states so that arcs lead upwards; -1 for those on a cycle or behind one.
-
-    The start, to which no arc leads, comes first, since arcs are sorted by their source and all
-    states can be reached from it.
-    """
-    waiting = np.zeros(n_states, np.int64)
-    for target in targets:
-        waiting[target] += 1
-    first = np.searchsorted(sources, np.arange(n_states + 1))
-    ranks = np.full(n_states, -1, np.int64)
-    stack = np.empty(n_states, np.int64)
-    height = 0
-    for state in range(n_states):
-        if waiting[state] == 0:
-            stack[height] = state
-            height += 1
-    rank = 0
-    while height > 0:
-        height -= 1
-        state = stack[height]
-        ranks[state] = rank
-        rank += 1
-        for arc in range(first[state], first[state + 1]):
-            waiting[targets[arc]] -= 1
-            if waiting[targets[arc]] == 0:
-                stack[height] = targets[arc]
-                height += 1
-    return ranks
+    def _finals(self) -> _Doubles:
+        """Return what ending in each token costs."""
+        n_tokens = 1 + max(self.links["target"].max(initial=0), self.ends.max())
+        finals = np.full(n_tokens, np.inf)
+        finals[self.ends] = self.end_costs
+        return finals
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _posteriors(
-    sources: _Ints,
-    targets: _Ints,
-    labels: _Ints,
-    log_weights: _Doubles,
-    finals: _Doubles,
-    n_frames: int,
-    n_outputs: int,
-) -> _Doubles:
-    n_states = len(finals)
-    forward = np.full(n_states, -np.inf)
-    backward = finals.copy()
-    frames = np.zeros(n_states, np.int64)  # used up on the way to a state
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _posteriors(links: _Records, finals: _Doubles, n_frames: int, n_outputs: int) -> _Doubles:
+    forward = np.full(len(finals), -np.inf)
+    backward = -finals
+    frames = np.zeros(len(finals), np.int64)  # used up on the way to a token
     forward[0] = 0.0
-    for arc in range(len(sources)):
-        source, target = sources[arc], targets[arc]
-        forward[target] = np.logaddexp(forward[target], forward[source] + log_weights[arc])
-        frames[target] = frames[source] + (1 if labels[arc] > 0 else 0)
-    for arc in range(len(sources) - 1, -1, -1):
-        source, target = sources[arc], targets[arc]
-        backward[source] = np.logaddexp(backward[source], log_weights[arc] + backward[target])
+    for link in links:
+        on_the_way = forward[link.source] - link.cost
+        forward[link.target] = np.logaddexp(forward[link.target], on_the_way)
+        frames[link.target] = frames[link.source] + (1 if link.label > 0 else 0)
+    for place in range(len(links) - 1, -1, -1):
+        link = links[place]
+        to_come = backward[link.target] - link.cost
+        backward[link.source] = np.logaddexp(backward[link.source], to_come)
     found = np.zeros((n_frames, n_outputs))
-    for arc in range(len(sources)):
-        if labels[arc] > 0:
-            source, target = sources[arc], targets[arc]
-            log_prob = forward[source] + log_weights[arc] + backward[target] - backward[0]
-            found[frames[source], (labels[arc] - 1) % n_outputs] += np.exp(log_prob)
+    for link in links:
+        if link.label > 0:
+            log_prob = forward[link.source] - link.cost + backward[link.target] - backward[0]
+            found[frames[link.source], (link.label - 1) % n_outputs] += np.exp(log_prob)
     return found
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _best_links(links: _Records, finals: _Doubles) -> tuple[_Ints, float]:
+    """Return the places of the links of the cheapest path, in time order, and its cost."""
+    totals = np.full(len(finals), np.inf)
+    by = np.full(len(finals), -1, np.int32)
+    totals[0] = 0.0
+    for place in range(len(links)):
+        link = links[place]
+        total = totals[link.source] + link.cost
+        if total < totals[link.target]:
+            totals[link.target] = total
+            by[link.target] = place
+    token = np.argmin(totals + finals)
+    cost = totals[token] + finals[token]
+    path = np.empty(len(finals), np.int32)
+    length = 0
+    while by[token] >= 0:
+        path[length] = by[token]
+        length += 1
+        token = links[by[token]].source
+    return path[:length][::-1].copy(), cost

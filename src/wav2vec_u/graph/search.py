@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec_u.graph.build import FST_NAME, PHONES_NAME, SILENCE_LABEL
+from wav2vec_u.graph.beam_search import search_lattice
+from wav2vec_u.graph.build import PHONES_NAME, SILENCE_LABEL
 from wav2vec_u.graph.fragments import goes_on, is_fragment, join
 from wav2vec_u.graph.lattice import Lattice
+from wav2vec_u.graph.lattice import Path as LatticePath
+from wav2vec_u.graph.transducer import Transducer
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.text.lexicon import read_lexicon
 
 _WIDER = 2.0  # factor on the beam where every path was lost
 _TRIES = 3
-_MOST_ACTIVE = 8_000  # states held at once in a wider beam
 _SILENCE = SILENCE_LABEL - 1  # output of the generator
 
 
@@ -103,10 +103,14 @@ class WordSearch:
     scale : float
         Factor on the likelihoods: the lower, the more the word model counts.
 
+    max_active : int
+        Most states that are followed from frame to frame, however wide the beam: where frames say
+        next to nothing, most of the graph is within any beam.
+
     Raises
     ------
     UserError
-        If the graph is missing or damaged, or the extra ``decode`` is not installed.
+        If the graph is missing or damaged.
     """
 
     def __init__(
@@ -114,34 +118,18 @@ class WordSearch:
         graph: Path,
         beam: float,
         lattice_beam: float,
+        max_active: int,
         word_cost: float = 0.0,
         scale: float = 1.0,
     ) -> None:
-        try:
-            import kaldi_decoder
-            import kaldifst
-        except ImportError as error:
-            raise UserError(
-                "words: decoding words needs kaldifst and kaldi-decoder; "
-                "run: pip install 'wav2vec-u[decode]'"
-            ) from error
-        self._kaldifst: Any = kaldifst
-        self._decoder: Any = kaldi_decoder
-        path = graph / FST_NAME
-        if not path.exists():
-            raise UserError(f"{graph}: holds no decoding graph; run again")
+        self._graph = Transducer.load(graph)
         lexicon = read_lexicon(graph)
         self.phones = _read_phones(graph)
-        try:
-            self._graph = kaldifst.StdVectorFst.read(str(path))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{graph}: its decoding graph is damaged; run again") from error
-        if self._graph is None:
-            raise UserError(f"{graph}: its decoding graph is damaged; run again")
         self._words = list(lexicon)
         self._lengths = [len(lexicon[word]) for word in lexicon]
         self._beam = beam
         self._lattice_beam = lattice_beam
+        self._max_active = max_active
         self._word_cost = word_cost
         self._scale = scale
 
@@ -161,43 +149,31 @@ class WordSearch:
         """
         if len(scores) == 0:
             return Found((), np.zeros(0, np.int32), np.zeros(0, np.bool_), scores)
+        lattice = self.search(scores)
+        if lattice is None:
+            return None
+        return self._read(lattice.best(), lattice.posteriors(*scores.shape))
+
+    def search(self, scores: NDArray[np.float32]) -> Lattice | None:
+        """Find all word sequences that are not far from the best; None where none fits.
+
+        Parameters
+        ----------
+        scores : (T, V) float32
+            As `find` takes them.
+        """
         by_label = self._by_label(scores)
-        found = self._find_lattice(by_label, scores.shape[1])
-        for attempt in range(1, _TRIES):
-            if found is not None:
-                break
-            found = self._find_path(by_label, scores.shape[1], self._beam * _WIDER**attempt)
-        return found
-
-    def _find_lattice(self, by_label: NDArray[np.float32], n_outputs: int) -> Found | None:
-        """Find the best path and all that are not far from it; None if none comes to an end."""
-        options = self._decoder.LatticeSimpleDecoderConfig(
-            beam=self._beam, lattice_beam=self._lattice_beam
-        )
-        decoder = self._decoder.LatticeSimpleDecoder(self._graph, options)
-        decoder.decode(self._decoder.DecodableCtc(by_label))
-        if not math.isfinite(decoder.final_relative_cost()):
-            return None
-        found, path = decoder.get_best_path()
-        whole, lattice = decoder.get_raw_lattice()
-        if not (found and whole):
-            return None
-        return self._read(path, Lattice.read(lattice).posteriors(len(by_label), n_outputs))
-
-    def _find_path(
-        self, by_label: NDArray[np.float32], n_outputs: int, beam: float
-    ) -> Found | None:
-        """Find the best path alone, with a bound on what is held: a wide beam lets much live."""
-        options = self._decoder.FasterDecoderOptions(beam=beam, max_active=_MOST_ACTIVE)
-        decoder = self._decoder.FasterDecoder(self._graph, options)
-        decoder.decode(self._decoder.DecodableCtc(by_label))
-        found, path = decoder.get_best_path() if decoder.reached_final() else (False, None)
-        if not found:
-            return None
-        nothing = np.zeros((len(by_label), n_outputs), np.float32)
-        on_path = self._read(path, nothing)
-        nothing[np.arange(len(by_label)), on_path.labels] = 1
-        return on_path
+        for attempt in range(_TRIES):
+            lattice = search_lattice(
+                self._graph,
+                by_label,
+                self._beam * _WIDER**attempt,
+                self._lattice_beam,
+                self._max_active,
+            )
+            if lattice is not None:
+                return lattice
+        return None
 
     def _by_label(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the scores of the graph's labels, (T, 3 V): see `graph.build`."""
@@ -205,17 +181,16 @@ class WordSearch:
         columns = np.concatenate([scaled, scaled - self._word_cost, scaled], axis=1)
         return np.ascontiguousarray(columns, dtype=np.float32)
 
-    def _read(self, path: Any, posteriors: NDArray[np.float32]) -> Found:
-        _, frames, words, _ = self._kaldifst.get_linear_symbol_sequence(path)
-        arcs = np.array(frames, dtype=np.int32)
+    def _read(self, path: LatticePath, posteriors: NDArray[np.float32]) -> Found:
         n_phones = posteriors.shape[1]
-        found = Found((), (arcs - 1) % n_phones, arcs <= 2 * n_phones, posteriors)
+        labels, starts = (path.labels - 1) % n_phones, path.labels <= 2 * n_phones
+        found = Found((), labels, starts, posteriors)
         spoken = found.phones()
         # The path says its words in order, each as the phones of its pronunciation.
         placed: list[FoundWord] = []
         fragments: list[FoundWord] = []
         place = 0
-        for number in words:
+        for number in path.words:
             name, length = self._words[number - 1], self._lengths[number - 1]
             _, first, _ = spoken[place]
             _, _, end = spoken[place + length - 1]

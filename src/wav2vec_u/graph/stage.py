@@ -6,14 +6,15 @@ from importlib import metadata
 from pathlib import Path
 
 from wav2vec_u.config import GraphConfig
-from wav2vec_u.graph.build import FST_NAME, GraphShape, build_graph
+from wav2vec_u.graph.build import GraphShape, build_graph
 from wav2vec_u.graph.language_model import write_word_model
+from wav2vec_u.graph.transducer import GRAPH_NAME
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.text.lexicon import read_lexicon
 from wav2vec_u.text.spelling import Speller
 
-EXTRA = ("kaldifst", "kaldilm", "kaldi-decoder")  # what the extra `decode` installs
+EXTRA = ("kaldifst", "kaldilm")  # what the extra `decode` installs
 _ARPA_NAME = "words.arpa"
 
 
@@ -28,8 +29,8 @@ def installed() -> bool:
 
 
 def usable(graph: Path) -> bool:
-    """Tell whether a finished graph stage has made a graph, and this machine can search it."""
-    return installed() and (graph / FST_NAME).exists()
+    """Tell whether a finished graph stage has made a graph."""
+    return (graph / GRAPH_NAME).exists()
 
 
 def run(work: Work, config: GraphConfig, text_file: Path, language: str, text: Path) -> None:

@@ -25,7 +25,7 @@ from wav2vec_u.runtime.disk import explain_disk_errors
 from wav2vec_u.runtime.files import fsync_folder, write_json
 from wav2vec_u.runtime.memory import peak_rss_mb
 
-SCHEMA = 2  # raise when the layout of any artefact changes
+SCHEMA = 3  # raise when the layout of any artefact changes
 RECORD_NAME = "stage.json"
 PARTIAL_NAME = "partial.json"
 

@@ -78,7 +78,7 @@ class SelfTraining:
     graph : SearchSettings or None
         Where words are to be found; None: phones alone.
     threads : int
-        Also processes that search.
+        Of torch, and of the search.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ class SelfTraining:
                 for block in blocks(self._vectors(), BLOCK_SEGMENTS)
             )
             return [sure_labels(rows, self._config.sure) for rows in posteriors]
-        # All at first: torch's threads would be in the way of the processes that search.
+        # All at first: torch's threads would be in the way of the threads that search.
         likelihoods = [model.likelihoods(vectors) for vectors in self._vectors()]
         found = find_all(self._graph, likelihoods, self._threads)
         return [

@@ -109,4 +109,11 @@ def _run(
 
 
 def _search_settings(graph: Path, config: SelftrainConfig) -> SearchSettings:
-    return SearchSettings(graph, config.beam, config.lattice_beam, config.word_cost, config.scale)
+    return SearchSettings(
+        graph,
+        config.beam,
+        config.lattice_beam,
+        config.max_active,
+        config.word_cost,
+        config.scale,
+    )

@@ -78,7 +78,14 @@ class WordDecoder:
 
 def search_settings(graph: Path, config: WordsConfig) -> SearchSettings:
     """Return how a graph is searched for the words of a transcript."""
-    return SearchSettings(graph, config.beam, config.lattice_beam, config.word_cost, config.scale)
+    return SearchSettings(
+        graph,
+        config.beam,
+        config.lattice_beam,
+        config.max_active,
+        config.word_cost,
+        config.scale,
+    )
 
 
 def load_speller(graph: Path) -> Speller | None:

@@ -47,6 +47,11 @@ def test_map_ahead_keeps_the_order_and_runs_few_items_ahead() -> None:
     assert next(results) == (0, 0)
     assert max(started) <= 3
     assert list(results) == [(item, item * item) for item in range(1, 20)]
+    started.clear()
+    results = map_ahead(started.append, range(40), workers=2, ahead=5)
+    next(results)
+    assert max(started) <= 11
+    assert len(list(results)) == 39
 
 
 def test_map_ahead_works_in_other_threads_and_passes_errors_on() -> None:

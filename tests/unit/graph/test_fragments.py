@@ -83,7 +83,7 @@ def test_the_same_seed_writes_the_same_model(tmp_path: Path) -> None:
 
 
 def test_a_planted_unknown_word_is_found_as_its_phones(tmp_path: Path) -> None:
-    pytest.importorskip("kaldi_decoder", reason="the extra `decode` is not installed")
+    pytest.importorskip("kaldifst", reason="the extra `decode` is not installed")
     from wav2vec_u.graph.search import WordSearch
 
     path, lexicon = write_model(tmp_path, 10)
@@ -96,7 +96,7 @@ def test_a_planted_unknown_word_is_found_as_its_phones(tmp_path: Path) -> None:
     rows = [outputs.index(phone) for word in said for phone in word for _ in range(3)]
     scores = np.full((len(rows), len(outputs)), -30.0, dtype=np.float32)
     scores[np.arange(len(rows)), rows] = 0.0
-    found = WordSearch(tmp_path, 60.0, 8.0).find(scores)
+    found = WordSearch(tmp_path, 60.0, 8.0, 4000).find(scores)
     assert found is not None
     first, unknown, last = found.words
     assert (first.word, first.first, first.end) == ("at", 0, 6)

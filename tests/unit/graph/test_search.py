@@ -7,19 +7,22 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from word_graphs import LEXICON, PHONES, SHAPE, TEXT, make_graph, open_search, write_model
 
+import wav2vec_u.graph.search as search_module
+from wav2vec_u.graph.beam_search import search_lattice
 from wav2vec_u.graph.build import GraphShape, build_graph
+from wav2vec_u.graph.lattice import Lattice
 from wav2vec_u.graph.search import Found, FoundWord, WordSearch
+from wav2vec_u.graph.transducer import Transducer
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.text.lexicon import Lexicon, read_lexicon
 from wav2vec_u.text.ngram import NgramModel
 
-pytest.importorskip("kaldi_decoder", reason="the extra `decode` is not installed")
+pytest.importorskip("kaldifst", reason="the extra `decode` is not installed")
 
 SILENCE = 0
 
@@ -195,10 +198,9 @@ def test_a_beam_that_loses_every_path_is_widened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int, beams: list[float]
 ) -> None:
     make_graph(tmp_path)
-    search = open_search(tmp_path, beam=7.0)
-    used = losing(search, lost, monkeypatch)
+    used = losing(lost, monkeypatch)
     scores, planted = frames_of(["ca"], [3], [0, 0])
-    found = find(search, scores)
+    found = find(open_search(tmp_path, beam=7.0), scores)
     (item,), (truth,) = found.words, planted.words
     assert found.posteriors.sum(axis=1) == pytest.approx(1, abs=1e-4)
     assert (found.posteriors.argmax(axis=1) == found.labels).all()
@@ -210,40 +212,29 @@ def test_an_utterance_that_every_beam_loses_has_no_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_graph(tmp_path)
-    search = open_search(tmp_path)
-    losing(search, 99, monkeypatch)
-    assert search.find(frames_of(["ca"], [3], [0, 0])[0]) is None
+    losing(99, monkeypatch)
+    assert open_search(tmp_path).find(frames_of(["ca"], [3], [0, 0])[0]) is None
 
 
-def losing(search: WordSearch, times: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Let the decoder lose all paths so many times; return the list of beams that it will use."""
-    decoder = search._decoder
+def losing(times: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let so many searches lose all paths; return the list of beams that will be used."""
     used: list[float] = []
 
-    class Losing(decoder.LatticeSimpleDecoder):  # type: ignore[misc, name-defined]
-        def __init__(self, graph: object, options: Any) -> None:
-            super().__init__(graph, options)
-            used.append(options.beam)
+    def lose(
+        graph: Transducer, scores: np.ndarray, beam: float, lattice_beam: float, max_active: int
+    ) -> Lattice | None:
+        used.append(beam)
+        if len(used) <= times:
+            return None
+        return search_lattice(graph, scores, beam, lattice_beam, max_active)
 
-        def final_relative_cost(self) -> float:
-            return float(super().final_relative_cost()) if len(used) > times else math.inf
-
-    class LosingAgain(decoder.FasterDecoder):  # type: ignore[misc, name-defined]
-        def __init__(self, graph: object, options: Any) -> None:
-            super().__init__(graph, options)
-            used.append(options.beam)
-
-        def reached_final(self) -> bool:
-            return len(used) > times and bool(super().reached_final())
-
-    monkeypatch.setattr(decoder, "LatticeSimpleDecoder", Losing)
-    monkeypatch.setattr(decoder, "FasterDecoder", LosingAgain)
+    monkeypatch.setattr(search_module, "search_lattice", lose)
     return used
 
 
 def test_a_folder_without_a_graph_is_refused(tmp_path: Path) -> None:
     make_graph(tmp_path)
-    (tmp_path / "graph" / "graph.fst").unlink()
+    (tmp_path / "graph" / "graph.npz").unlink()
     with pytest.raises(UserError, match="no decoding graph"):
         open_search(tmp_path)
 
@@ -278,11 +269,7 @@ def test_words_of_other_phones_are_left_out(tmp_path: Path) -> None:
 def test_without_the_extra_the_user_is_told_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_graph(tmp_path)
-    for name in ("kaldifst", "kaldi_decoder"):
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=r"pip install 'wav2vec-u\[decode\]'"):
-        open_search(tmp_path)
+    monkeypatch.setitem(sys.modules, "kaldifst", None)
     arpa = write_model(tmp_path / "words.arpa", TEXT, LEXICON)
     with pytest.raises(UserError, match=r"pip install 'wav2vec-u\[decode\]'"):
         build_graph(tmp_path, arpa, 2, LEXICON, PHONES, SHAPE)

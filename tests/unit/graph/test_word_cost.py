@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wav2vec_u.graph.search import Found, WordSearch
 
-pytest.importorskip("kaldi_decoder", reason="the extra `decode` is not installed")
+pytest.importorskip("kaldifst", reason="the extra `decode` is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +37,10 @@ def phones(searches: dict[float, WordSearch]) -> list[str]:
 
 def best_path(search: WordSearch, scores: NDArray[np.float32]) -> tuple[float, int]:
     """Return what the best path costs, nats, and how many words it has."""
-    options = search._decoder.FasterDecoderOptions(beam=200.0, max_active=100_000)
-    decoder = search._decoder.FasterDecoder(search._graph, options)
-    decoder.decode(search._decoder.DecodableCtc(search._by_label(scores)))
-    found, path = decoder.get_best_path()
-    assert found
-    _, _, words, weight = search._kaldifst.get_linear_symbol_sequence(path)
-    return weight.value1 + weight.value2, len(words)
+    lattice = search.search(scores)
+    assert lattice is not None
+    best = lattice.best()
+    return best.cost, len(best.words)
 
 
 def find(search: WordSearch, scores: NDArray[np.float32]) -> Found:

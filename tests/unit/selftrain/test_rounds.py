@@ -116,7 +116,7 @@ def by_phones(learner: Learner, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="module")
 def by_words(learner: Learner, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the rounds leave that find words."""
-    pytest.importorskip("kaldi_decoder", reason="the extra `decode` is not installed")
+    pytest.importorskip("kaldifst", reason="the extra `decode` is not installed")
     folder = tmp_path_factory.mktemp("words")
     graph = learner.made.build_graph()
     learner.training(folder, settings(), graph=graph).run(resume=False).save(folder)
@@ -293,7 +293,7 @@ def test_without_words_a_label_is_the_best_phone_where_the_model_is_sure(
 def test_with_words_a_label_is_the_phone_that_is_likely_whatever_the_words(
     learner: Learner, tmp_path: Path
 ) -> None:
-    pytest.importorskip("kaldi_decoder", reason="the extra `decode` is not installed")
+    pytest.importorskip("kaldifst", reason="the extra `decode` is not installed")
     graph = learner.made.build_graph()
     config = tiny(rounds=0, word_sure=0.6)
     learner.quick(tmp_path, config=config, graph=graph).run(resume=False)
@@ -313,17 +313,17 @@ def test_an_utterance_without_words_is_left_unknown(
     learner: Learner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def found(
-        graph: SearchSettings, scores: Iterable[NDArray[np.float32]], workers: int
+        graph: SearchSettings, scores: Iterable[NDArray[np.float32]], threads: int
     ) -> Iterator[Found | None]:
         assert graph is nowhere
-        assert workers == 2
+        assert threads == 2
         for number, rows in enumerate(scores):
             best = rows.argmax(axis=1).astype(np.int32)
             sure = np.eye(rows.shape[1], dtype=np.float32)[best]
             begun = np.ones(len(rows), bool)
             yield None if number == 1 else Found((), best, begun, sure)
 
-    nowhere = SearchSettings(tmp_path / "nowhere", 12.0, 6.0)
+    nowhere = SearchSettings(tmp_path / "nowhere", 12.0, 6.0, 4000)
     monkeypatch.setattr(rounds, "find_all", found)
     config = tiny(rounds=0, word_sure=0.0)
     learner.quick(tmp_path, config=config, graph=nowhere, threads=2).run(resume=False)

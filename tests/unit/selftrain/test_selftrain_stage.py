@@ -14,7 +14,7 @@ from half_understood import HalfUnderstood, same_weights, settings, tiny, write_
 from planted_run import write_segments
 
 from wav2vec_u.config import SelftrainConfig
-from wav2vec_u.graph import stage as graph_stage
+from wav2vec_u.graph.parallel import SearchSettings
 from wav2vec_u.matching.decipherment import learn_language
 from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm
 from wav2vec_u.matching.frame_teacher import Lesson
@@ -131,7 +131,7 @@ def test_the_model_reads_held_out_recordings_better_than_the_start(
 
 
 def test_words_of_the_graph_are_found(place: Place, tmp_path: Path, hurried: None) -> None:
-    pytest.importorskip("kaldi_decoder", reason="the extra `decode` is not installed")
+    pytest.importorskip("kaldifst", reason="the extra `decode` is not installed")
     place.made.build_graph()
     for name, graph in (("words", place.made.graph), ("phones", place.nothing)):
         place.run(tmp_path / name, tiny(rounds=0, max_hours=9.0), graph=graph)
@@ -156,16 +156,13 @@ def test_a_graph_is_searched_as_the_settings_say_where_it_can_be(
     monkeypatch.setattr(stage, "SelfTraining", Spy)
     graph = tmp_path / "graph"
     graph.mkdir()
-    (graph / "graph.fst").write_bytes(b"a graph")
-    config = tiny(rounds=0, max_hours=LITTLE, beam=7.5, lattice_beam=3.5)
-    monkeypatch.setattr(graph_stage, "EXTRA", ())
+    (graph / "graph.npz").write_bytes(b"a graph")
+    config = tiny(rounds=0, max_hours=LITTLE, beam=7.5, lattice_beam=3.5, max_active=50)
     place.run(tmp_path / "usable", config, graph=graph)
     place.run(tmp_path / "empty", config)
-    monkeypatch.setattr(graph_stage, "EXTRA", ("no-such-package-of-anyones",))
-    place.run(tmp_path / "without", config, graph=graph)
-    settings, *others = given
-    assert (settings.graph, settings.beam, settings.lattice_beam) == (graph, 7.5, 3.5)
-    assert others == [None, None]
+    settings, without = given
+    assert settings == SearchSettings(graph, 7.5, 3.5, 50, config.word_cost, config.scale)
+    assert without is None
 
 
 # --- the start ---
