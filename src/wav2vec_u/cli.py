@@ -173,6 +173,9 @@ def transcribe(
     out: Annotated[
         Path | None, typer.Option(help="folder for a file each; else all goes to stdout")
     ] = None,
+    alternatives: Annotated[
+        int, typer.Option(min=0, help="other words told of every utterance, in json")
+    ] = 0,
 ) -> None:
     """Recognise audio files with a finished run."""
     from wav2vec_u.decode.formats import FORMATS, format_transcript
@@ -182,6 +185,8 @@ def transcribe(
 
     if format_name not in FORMATS:
         raise UserError(f"--format: {format_name} is unknown; use one of {', '.join(FORMATS)}")
+    if alternatives and format_name != "json":
+        raise UserError(f"--alternatives: {format_name} has no place for them; use --format json")
     if out is None and len(files) > 1 and format_name not in _JOINABLE:
         raise UserError(f"--out: name a folder, since {format_name} holds one recording a file")
     if out is not None and len({path.stem for path in files}) < len(files):
@@ -190,7 +195,7 @@ def transcribe(
     failed = 0
     for path in files:
         try:
-            rendered = format_transcript(recognizer.transcribe(path), format_name)
+            rendered = format_transcript(recognizer.transcribe(path, alternatives), format_name)
         except UserError as error:  # the other files are transcribed all the same
             _complain(str(error))
             failed += 1

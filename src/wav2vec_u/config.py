@@ -554,6 +554,9 @@ class AdaptConfig(Settings):
     learning_rate: PositiveFloat = Field(
         5e-4, description="paper: 2e-5 to 1e-4, for far wider nets"
     )
+    linear_learning_rate: PositiveFloat = Field(
+        2e-3, description="of the linear layer, which begins from nothing"
+    )
     dropout: Probability = Field(0.2, description="in front of the linear layer")
     time_mask_share: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.3, description="share of steps that are masked"
@@ -608,6 +611,9 @@ class FinetuneConfig(Settings):
     learning_rate: PositiveFloat = Field(
         3e-4, description="paper: 2e-5 to 1e-4, for far wider nets"
     )
+    linear_learning_rate: PositiveFloat | None = Field(
+        None, description="of the linear layer, which begins from nothing; null: as all others"
+    )
     warm_up_share: Probability = Field(0.1, description="of the updates; paper: 0.1")
     hold_share: Probability = Field(0.4, description="of the updates, then it decays; paper: 0.4")
     freeze_updates: Annotated[int, Field(ge=0)] = Field(
@@ -631,6 +637,11 @@ class FinetuneConfig(Settings):
     bootstrap_samples: PositiveInt = Field(1_000, description="for the interval of the error rate")
     device: str = "auto"
     seed: int = 0
+
+    @property
+    def linear_rate(self) -> float:
+        """Learning rate of the linear layer."""
+        return self.linear_learning_rate or self.learning_rate
 
     @model_validator(mode="after")
     def _leaves_updates_to_decay(self) -> FinetuneConfig:

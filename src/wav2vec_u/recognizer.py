@@ -194,11 +194,17 @@ class Recognizer:
             model = FrameModel.load(run_dir / "selftrain")
         return cls(config, hearing, model, phones, _load_words(run_dir, config, model))
 
-    def transcribe(self, path: str | Path) -> Transcript:
+    def transcribe(self, path: str | Path, alternatives: int = 0) -> Transcript:
         """Recognise one audio file of any length and sample rate.
 
         Memory is bounded by the longest utterance (`silence.max_utterance_seconds`), not by the
         file. A file without speech gives a transcript without utterances.
+
+        Parameters
+        ----------
+        path : str or Path
+        alternatives : int
+            How many other word sequences are told of every utterance, at most.
 
         Raises
         ------
@@ -217,12 +223,14 @@ class Recognizer:
             count_pauses=self.config.silence.mode == "mask",
         )
         utterances = [
-            self._transcribe_piece(path, number, piece)
+            self._transcribe_piece(path, number, piece, alternatives)
             for number, piece in enumerate(pieces, start=1)
         ]
         return Transcript(str(path), seconds, tuple(utterances))
 
-    def _transcribe_piece(self, path: Path, number: int, spans: list[Span]) -> TranscribedUtterance:
+    def _transcribe_piece(
+        self, path: Path, number: int, spans: list[Span], alternatives: int
+    ) -> TranscribedUtterance:
         utterance = Utterance(
             id=f"{path.stem}#{number:03d}",
             recording=path.stem,
@@ -234,15 +242,21 @@ class Recognizer:
             spans=tuple(spans),
         )
         rows, times = self._hearing.hear(utterance)
-        spoken = None if self._words is None else self._words.decode(rows, times)
+        spoken = None if self._words is None else self._words.decode(rows, times, alternatives)
         if spoken is None:
             decoded = decode_utterance(self._model, rows, times, self.phones)
             return TranscribedUtterance(utterance.start_s, utterance.end_s, decoded.spans)
-        return TranscribedUtterance(utterance.start_s, utterance.end_s, spoken.phones, spoken.words)
+        return TranscribedUtterance(
+            utterance.start_s,
+            utterance.end_s,
+            spoken.phones,
+            spoken.words,
+            spoken.alternatives,
+        )
 
 
 def _load_words(run_dir: Path, config: RunConfig, model: FrameReader) -> WordDecoder | None:
-    """Load the word decoder; None where the run decodes no words, or the extra is missing here."""
+    """Load the word decoder; None where the run decodes no words."""
     graph = run_dir / "graph"
     if read_record(graph) is None or not usable(graph):
         return None

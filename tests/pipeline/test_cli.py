@@ -178,6 +178,7 @@ def test_demo_is_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         (["run", "--out", "{tmp}", "--set", "text=1", "--set", "text.seed=1"], "already set"),
         (["transcribe", "{tmp}", "{tmp}/a.wav"], "run.json"),
         (["transcribe", "{tmp}", "{tmp}/a.wav", "--format", "mp3"], "--format: mp3"),
+        (["transcribe", "{tmp}", "{tmp}/a.wav", "--alternatives", "3"], "--alternatives: text"),
         (["evaluate", "{tmp}"], "run.json"),
         (["report", "{tmp}/no"], "no such folder"),
         (["doctor", "{tmp}"], "run.json"),

@@ -207,6 +207,7 @@ class Rounds:
             updates=updates,
             batch_seconds=config.batch_seconds,
             learning_rate=config.learning_rate,
+            linear_learning_rate=config.linear_learning_rate,
             freeze_updates=WARM_UP_UPDATES,
             dropout=config.dropout,
             time_mask_share=config.time_mask_share,

@@ -44,10 +44,14 @@ def to_json(transcript: Transcript) -> str:
     value["seconds"] = round(value["seconds"], 3)
     for utterance in value["utterances"]:
         _round_times(utterance)
-        for span in [*utterance["phones"], *utterance["words"]]:
+        for span in utterance["phones"]:
             _round_times(span)
-        for word in utterance["words"]:
-            word["confidence"] = round(word["confidence"], 4)
+        for item in [utterance, *utterance["alternatives"]]:
+            for word in item["words"]:
+                _round_times(word)
+                word["confidence"] = round(word["confidence"], 4)
+        for item in utterance["alternatives"]:
+            item["behind"] = round(item["behind"], 3)
     return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
 
 

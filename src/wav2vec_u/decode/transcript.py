@@ -30,16 +30,32 @@ class WordSpan:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """Other words that may have been said instead.
+
+    Attributes
+    ----------
+    words : tuple of WordSpan
+    behind : float
+        How much less likely they are than the best words, nats.
+    """
+
+    words: tuple[WordSpan, ...]
+    behind: float
+
+
+@dataclass(frozen=True)
 class TranscribedUtterance:
     """One stretch of speech, its phones and its words, seconds of the original recording.
 
-    There are no words where the run decodes none.
+    There are no words where the run decodes none, and alternatives only where they are asked for.
     """
 
     start_s: float
     end_s: float
     phones: tuple[PhoneSpan, ...]
     words: tuple[WordSpan, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,14 @@ def finetune(
     return result
 
 
+def _learned(network: AcousticModel, linear: bool) -> Iterator[nn.Parameter]:
+    """Yield the weights that are learned: of the linear layer, or all others."""
+    ours = {id(weight) for weight in network.head.parameters()}
+    for weight in network.parameters():
+        if weight.requires_grad and (id(weight) in ours) == linear:
+            yield weight
+
+
 def _build(encoder: str, units: Units, config: FinetuneConfig) -> AcousticModel:
     backbone = load_backbone(encoder)
     backbone.set_layer_drop(config.layer_drop)
@@ -184,9 +192,15 @@ class _Training:
         self.epoch = 0
         self.position = 0  # batches of this epoch that were begun
         self.best: dict[str, Any] = {"error_rate": float("inf"), "update": 0, "weights": {}}
-        learned = [weight for weight in network.parameters() if weight.requires_grad]
+        rates = {"backbone": config.learning_rate, "linear": config.linear_rate}
         self.optimizer = torch.optim.Adam(
-            learned, lr=config.learning_rate, betas=ADAM_BETAS, eps=ADAM_EPS
+            [
+                {"params": list(_learned(network, part == "linear")), "highest": rate}
+                for part, rate in rates.items()
+            ],
+            lr=config.learning_rate,
+            betas=ADAM_BETAS,
+            eps=ADAM_EPS,
         )
         if resume:
             self._resume()
@@ -234,7 +248,7 @@ class _Training:
             self.update, config.updates, config.warm_up_share, config.hold_share
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * scale
+            group["lr"] = group["highest"] * scale
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         masks_rng = torch_generator(config.seed, "finetune", "masks", self.update)

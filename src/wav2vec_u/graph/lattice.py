@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 LINK = np.dtype(
     [("cost", "f8"), ("source", "i4"), ("target", "i4"), ("label", "i4"), ("word", "i4")]
 )
+# A way to a token: its cost, a hash of its words, its last link, and the way to where that begins.
+_WAY = np.dtype([("cost", "f8"), ("words", "u8"), ("link", "i4"), ("before", "i4")])
+_HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 _Ints = NDArray[np.int32]
 _Doubles = NDArray[np.float64]
@@ -69,11 +72,16 @@ class Lattice:
         found: _Doubles = _posteriors(self.links, self._finals(), n_frames, n_outputs)
         return found.astype(np.float32)
 
-    def best(self) -> Path:
-        """Return the likeliest path."""
-        places, cost = _best_links(self.links, self._finals())
-        labels, words = self.links["label"][places], self.links["word"][places]
-        return Path(labels[labels > 0], words[words > 0], float(cost))
+    def best(self, number: int) -> list[Path]:
+        """Return the cheapest paths of so many word sequences, at most, the best first.
+
+        No two of them say the same words.
+        """
+        found = []
+        for links, cost in _best_links(self.links, self._finals(), number):
+            labels, words = self.links["label"][links], self.links["word"][links]
+            found.append(Path(labels[labels > 0], words[words > 0], float(cost)))
+        return found
 
     def _finals(self) -> _Doubles:
         """Return what ending in each token costs."""
@@ -106,23 +114,76 @@ def _posteriors(links: _Records, finals: _Doubles, n_frames: int, n_outputs: int
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _best_links(links: _Records, finals: _Doubles) -> tuple[_Ints, float]:
-    """Return the places of the links of the cheapest path, in time order, and its cost."""
-    totals = np.full(len(finals), np.inf)
-    by = np.full(len(finals), -1, np.int32)
-    totals[0] = 0.0
+def _best_links(links: _Records, finals: _Doubles, number: int) -> list[tuple[_Ints, float]]:
+    """Return the places of the links of the best paths, in time order, and their costs.
+
+    Every token keeps the best way to it of its `number` best word sequences, which is enough for
+    those of the whole. A word sequence is known by a hash.
+    """
+    n_tokens = len(finals)
+    ways = np.empty((n_tokens, number), _WAY)
+    counts = np.zeros(n_tokens, np.int64)
+    ways[0, 0].cost, ways[0, 0].words, ways[0, 0].link, ways[0, 0].before = 0.0, 0, -1, -1
+    counts[0] = 1
     for place in range(len(links)):
         link = links[place]
-        total = totals[link.source] + link.cost
-        if total < totals[link.target]:
-            totals[link.target] = total
-            by[link.target] = place
-    token = np.argmin(totals + finals)
-    cost = totals[token] + finals[token]
-    path = np.empty(len(finals), np.int32)
-    length = 0
-    while by[token] >= 0:
-        path[length] = by[token]
-        length += 1
-        token = links[by[token]].source
-    return path[:length][::-1].copy(), cost
+        for before in range(counts[link.source]):
+            way = ways[link.source, before]
+            words = way.words
+            if link.word > 0:
+                words = (words ^ np.uint64(link.word)) * _HASH_FACTOR
+                words ^= words >> np.uint64(29)
+            counts[link.target] = _keep_best(
+                ways[link.target],
+                counts[link.target],
+                way.cost + link.cost,
+                words,
+                place,
+                before,
+            )
+    whole = np.empty(number, _WAY)
+    n_whole = 0
+    possible = np.flatnonzero(np.isfinite(finals))
+    for token in possible:
+        for before in range(counts[token]):
+            way = ways[token, before]
+            n_whole = _keep_best(whole, n_whole, way.cost + finals[token], way.words, token, before)
+    found = []
+    for rank in range(n_whole):
+        token, before = whole[rank].link, whole[rank].before
+        path = np.empty(n_tokens, np.int32)
+        length = 0
+        while ways[token, before].link >= 0:
+            way = ways[token, before]
+            path[length] = way.link
+            length += 1
+            token, before = links[way.link].source, way.before
+        found.append((path[:length][::-1].copy(), whole[rank].cost))
+    return found
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _keep_best(ways: _Records, count: int, cost: float, words: int, link: int, before: int) -> int:
+    """Put a way among others, which are sorted by their cost; return how many there are now.
+
+    Of two ways with the same words, the cheaper one stays.
+    """
+    place = count
+    for other in range(count):
+        if ways[other].words == words:
+            if ways[other].cost <= cost:
+                return count
+            place = other
+            count -= 1
+            break
+    if place == len(ways):
+        if ways[place - 1].cost <= cost:
+            return count
+        place -= 1
+        count -= 1
+    while place > 0 and ways[place - 1].cost > cost:
+        ways[place] = ways[place - 1]
+        place -= 1
+    way = ways[place]
+    way.cost, way.words, way.link, way.before = cost, words, link, before
+    return count + 1

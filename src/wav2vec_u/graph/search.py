@@ -52,12 +52,15 @@ class Found:
         Frames in which a phone or a pause begins; equal neighbours may be two phones.
     posteriors : (T, V) float32
         p(output | all frames), all word sequences that are not far from the best taken together.
+    behind : float
+        How much more it costs than the best, nats.
     """
 
     words: tuple[FoundWord, ...]
     labels: NDArray[np.int32]
     starts: NDArray[np.bool_]
     posteriors: NDArray[np.float32]
+    behind: float = 0.0
 
     def phones(self) -> list[tuple[int, int, int]]:
         """Return output, first frame and the frame after the last one of every phone."""
@@ -147,12 +150,32 @@ class WordSearch:
             None where even the widest beam lost every path, as in an utterance of fewer frames than
             any word has phones.
         """
+        found = self.find_several(scores, 1)
+        return found[0] if found else None
+
+    def find_several(self, scores: NDArray[np.float32], number: int) -> list[Found]:
+        """Find the best word sequences of one utterance, the best first.
+
+        Parameters
+        ----------
+        scores : (T, V) float32
+            As `find` takes them.
+        number : int
+            Of word sequences, at most; there are fewer where no others are within the beams.
+        """
         if len(scores) == 0:
-            return Found((), np.zeros(0, np.int32), np.zeros(0, np.bool_), scores)
+            return [Found((), np.zeros(0, np.int32), np.zeros(0, np.bool_), scores)]
         lattice = self.search(scores)
         if lattice is None:
-            return None
-        return self._read(lattice.best(), lattice.posteriors(*scores.shape))
+            return []
+        posteriors = lattice.posteriors(*scores.shape)
+        paths = lattice.best(number)
+        found: dict[tuple[str, ...], Found] = {}
+        for path in paths:
+            item = self._read(path, posteriors, path.cost - paths[0].cost)
+            # The fragments of an unknown word may be cut in several ways.
+            found.setdefault(tuple(word.word for word in item.words), item)
+        return list(found.values())
 
     def search(self, scores: NDArray[np.float32]) -> Lattice | None:
         """Find all word sequences that are not far from the best; None where none fits.
@@ -181,10 +204,10 @@ class WordSearch:
         columns = np.concatenate([scaled, scaled - self._word_cost, scaled], axis=1)
         return np.ascontiguousarray(columns, dtype=np.float32)
 
-    def _read(self, path: LatticePath, posteriors: NDArray[np.float32]) -> Found:
+    def _read(self, path: LatticePath, posteriors: NDArray[np.float32], behind: float) -> Found:
         n_phones = posteriors.shape[1]
         labels, starts = (path.labels - 1) % n_phones, path.labels <= 2 * n_phones
-        found = Found((), labels, starts, posteriors)
+        found = Found((), labels, starts, posteriors, behind)
         spoken = found.phones()
         # The path says its words in order, each as the phones of its pronunciation.
         placed: list[FoundWord] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wav2vec_u.config import WordsConfig
 from wav2vec_u.decode.greedy import PhoneSpan
 from wav2vec_u.decode.stage import output_times
-from wav2vec_u.decode.transcript import WordSpan
+from wav2vec_u.decode.transcript import Alternative, WordSpan
 from wav2vec_u.graph.fragments import is_fragment
 from wav2vec_u.graph.parallel import SearchSettings
 from wav2vec_u.graph.search import Found, FoundWord, WordSearch, require_phones
@@ -23,10 +23,19 @@ from wav2vec_u.text.spelling import SPELLING_NAME, Speller
 
 @dataclass(frozen=True)
 class Spoken:
-    """The words of one utterance and the phones they were said with, in time order."""
+    """The words of one utterance and the phones they were said with, in time order.
+
+    Attributes
+    ----------
+    words : tuple of WordSpan
+    phones : tuple of PhoneSpan
+    alternatives : tuple of Alternative
+        Other words, the likeliest first.
+    """
 
     words: tuple[WordSpan, ...]
     phones: tuple[PhoneSpan, ...]
+    alternatives: tuple[Alternative, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,9 @@ class WordDecoder:
         search = search_settings(graph, config).open()
         return cls(model, search, load_speller(graph))
 
-    def decode(self, vectors: NDArray[np.float32], times: NDArray[np.float32]) -> Spoken | None:
+    def decode(
+        self, vectors: NDArray[np.float32], times: NDArray[np.float32], alternatives: int = 0
+    ) -> Spoken | None:
         """Find the words of one utterance; None if no sequence of words fits it.
 
         Parameters
@@ -66,14 +77,21 @@ class WordDecoder:
         vectors : (S, P) float32
         times : (S, 2) float32
             Seconds of the original recording.
+        alternatives : int
+            How many other word sequences are told, at most.
         """
         if len(vectors) == 0:
             return Spoken((), ())
-        found = self.search.find(self.model.likelihoods(vectors))
-        if found is None:
+        found = self.search.find_several(self.model.likelihoods(vectors), 1 + alternatives)
+        if not found:
             return None
         times = output_times(times, self.model.stride)
-        return place(found, times, self.search.phones, self.speller)
+        best, *others = (place(item, times, self.search.phones, self.speller) for item in found)
+        told = [
+            Alternative(spoken.words, item.behind)
+            for spoken, item in zip(others, found[1:], strict=True)
+        ]
+        return replace(best, alternatives=tuple(told))
 
 
 def search_settings(graph: Path, config: WordsConfig) -> SearchSettings:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from wav2vec_u.decode.formats import FORMATS, format_transcript
 from wav2vec_u.decode.greedy import PhoneSpan
-from wav2vec_u.decode.transcript import TranscribedUtterance, Transcript, WordSpan
+from wav2vec_u.decode.transcript import Alternative, TranscribedUtterance, Transcript, WordSpan
 from wav2vec_u.runtime.errors import UserError
 
 phone_names = st.text(
@@ -163,6 +163,17 @@ def test_words_stand_in_the_place_of_phones_where_there_are_any() -> None:
     }
     assert value["utterances"][1]["words"] == []
     assert [span.word for span in transcript.words] == ["hi", "x&y"]
+
+
+def test_alternatives_stand_in_json() -> None:
+    other = Alternative((WordSpan("hay", 0.50049, 0.8, 0.12345),), 1.23456)
+    spoken = TranscribedUtterance(0.4, 1.3, (), (WordSpan("hi", 0.5, 0.8, 1.0),), (other,))
+    value = json.loads(format_transcript(Transcript("a.wav", 3.0, (spoken,)), "json"))
+    (told,) = value["utterances"][0]["alternatives"]
+    assert told["behind"] == 1.235
+    assert told["words"] == [
+        {"word": "hay", "start_s": 0.5, "end_s": 0.8, "confidence": 0.1235, "known": True}
+    ]
 
 
 def test_unknown_format_names_the_known_ones() -> None:

@@ -260,6 +260,20 @@ def test_given_utterances_validate(
     assert (result.train_utterances, result.validation_utterances) == (20, 3)
 
 
+def test_the_linear_layer_has_a_learning_rate_of_its_own(
+    encoder: str, long_recording: tuple[Path, list[LabelledUtterance]], tmp_path: Path
+) -> None:
+    settings = FEW.model_copy(update={"linear_learning_rate": 1e-9, "freeze_updates": 0})
+    before = train._build(encoder, UNITS, settings).state_dict()
+    result = finetune(encoder, long_recording[1], UNITS, settings, tmp_path)
+    moved = {
+        name: float((weight.cpu() - before[name]).abs().max())
+        for name, weight in result.model.network.state_dict().items()
+    }
+    assert max(moved["head.weight"], moved["head.bias"]) < 1e-6
+    assert max(moved.values()) > 1e-4, "all else learns"
+
+
 def test_a_damaged_checkpoint_is_named(
     encoder: str,
     long_recording: tuple[Path, list[LabelledUtterance]],

@@ -71,14 +71,21 @@ def test_posteriors_are_those_of_all_paths(seed: int, n_frames: int) -> None:
     np.testing.assert_allclose(found, wanted / wanted.sum(axis=1, keepdims=True), atol=1e-5)
 
 
-@settings(deadline=None, max_examples=60)
-@given(seed=st.integers(0, 100_000), n_frames=st.integers(1, 5))
-def test_the_best_path_is_the_cheapest_of_all(seed: int, n_frames: int) -> None:
+@settings(deadline=None, max_examples=100)
+@given(seed=st.integers(0, 100_000), n_frames=st.integers(1, 5), number=st.integers(1, 6))
+def test_the_best_paths_are_the_cheapest_of_different_words(
+    seed: int, n_frames: int, number: int
+) -> None:
     lattice = random_lattice(seed, n_frames)
-    cost, labels, words = min(all_paths(lattice, n_frames))
-    best = lattice.best()
-    assert best.cost == pytest.approx(cost)
-    assert (best.labels.tolist(), best.words.tolist()) == (labels, words)
+    cheapest: dict[tuple[int, ...], tuple[float, list[int]]] = {}
+    for cost, labels, words in sorted(all_paths(lattice, n_frames)):
+        cheapest.setdefault(tuple(words), (cost, labels))
+    wanted = sorted((cost, list(words), labels) for words, (cost, labels) in cheapest.items())
+    found = lattice.best(number)
+    assert len(found) == min(number, len(wanted))
+    for path, (cost, words, labels) in zip(found, wanted, strict=False):
+        assert path.cost == pytest.approx(cost)
+        assert (path.words.tolist(), path.labels.tolist()) == (words, labels)
 
 
 def test_what_the_search_holds_for_likely_is_so_of_all_word_sequences(tmp_path: Path) -> None:

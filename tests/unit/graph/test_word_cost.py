@@ -39,7 +39,7 @@ def best_path(search: WordSearch, scores: NDArray[np.float32]) -> tuple[float, i
     """Return what the best path costs, nats, and how many words it has."""
     lattice = search.search(scores)
     assert lattice is not None
-    best = lattice.best()
+    best = lattice.best(1)[0]
     return best.cost, len(best.words)
 
 

@@ -18,7 +18,7 @@ from wav2vec_u.corpus import stage as corpus_stage
 from wav2vec_u.decode import stage as decode_stage
 from wav2vec_u.decode.greedy import PhoneSpan
 from wav2vec_u.decode.hypotheses import join_recordings, read_hypotheses
-from wav2vec_u.decode.transcript import WordSpan
+from wav2vec_u.decode.transcript import Alternative, WordSpan
 from wav2vec_u.features import stage as features_stage
 from wav2vec_u.matching.generator import Generator, save_generator
 from wav2vec_u.recognizer import Recognizer
@@ -135,20 +135,25 @@ def test_phones_are_those_of_the_words_where_words_are_found(run_dir: Path) -> N
     assert alone.words == [], "the run has no graph"
     decoded: list[int] = []
 
-    def every_second(vectors: NDArray[np.float32], times: NDArray[np.float32]) -> Spoken | None:
+    def every_second(
+        vectors: NDArray[np.float32], times: NDArray[np.float32], alternatives: int
+    ) -> Spoken | None:
         decoded.append(len(vectors))
         begin, end = float(times[0, 0]), float(times[-1, 1])
         if len(decoded) % 2:
             return None  # no sequence of words fits
-        return Spoken((WordSpan("p", begin, end, 0.5),), (PhoneSpan("p1", begin, end),))
+        word = WordSpan("p", begin, end, 0.5)
+        others = (Alternative((word,), 0.5),) * alternatives
+        return Spoken((word,), (PhoneSpan("p1", begin, end),), others)
 
     recognizer._words = SimpleNamespace(decode=every_second)  # type: ignore[assignment]
-    both = recognizer.transcribe(path)
+    both = recognizer.transcribe(path, alternatives=3)
     assert len(both.utterances) == len(decoded) == len(alone.utterances) > 1
     for number, (found, plain) in enumerate(zip(both.utterances, alone.utterances, strict=True)):
         if number % 2:
             assert [span.word for span in found.words] == ["p"]
             assert [span.phone for span in found.phones] == ["p1"]
+            assert len(found.alternatives) == 3
         else:
             assert found.words == ()
             assert found.phones == plain.phones

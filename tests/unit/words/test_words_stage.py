@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -168,15 +169,39 @@ def test_one_utterance_is_decoded_as_the_stage_decodes_it(planted: Path) -> None
             assert own.end_s == pytest.approx(other.end_s, abs=1e-3)
 
 
+def test_other_words_are_told_where_they_are_asked_for(planted: Path) -> None:
+    decoder = load_decoder(planted)
+    store = SegmentStore(planted / "segments")
+    i = list(store.ids).index("t1")
+    # Half sure of what was said: other words are within the beam.
+    unsure = replace(decoder, search=WordSearch(planted / "graph", 60.0, 50.0, 4000, scale=0.1))
+    alone = unsure.decode(store.vectors(i), store.times(i))
+    spoken = unsure.decode(store.vectors(i), store.times(i), alternatives=4)
+    assert alone is not None
+    assert spoken is not None
+    assert (alone.words, alone.alternatives) == (spoken.words, ())
+    assert len(spoken.alternatives) == 4
+    said = [tuple(span.word for span in spoken.words)]
+    said += [tuple(span.word for span in item.words) for item in spoken.alternatives]
+    assert len(set(said)) == 5
+    behind = [item.behind for item in spoken.alternatives]
+    assert behind[0] > 0
+    assert behind == sorted(behind)
+    for item in spoken.alternatives:
+        times = [(span.start_s, span.end_s) for span in item.words]
+        assert all(start < end for start, end in times)
+        assert times == sorted(times)
+
+
 def test_an_utterance_without_a_path_is_listed(
     planted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find = WordSearch.find
+    find = WordSearch.find_several
 
-    def lose_one(self: WordSearch, scores: np.ndarray) -> Found | None:
-        return None if len(scores) == 12 else find(self, scores)  # `t1`
+    def lose_one(self: WordSearch, scores: np.ndarray, number: int) -> list[Found]:
+        return [] if len(scores) == 12 else find(self, scores, number)  # `t1`
 
-    monkeypatch.setattr(WordSearch, "find", lose_one)
+    monkeypatch.setattr(WordSearch, "find_several", lose_one)
     work = run_stage(planted)
     assert {item.id for item in read_word_hypotheses(work.folder)} == set(SAID) - {"t1"}
     (rejected,) = read_jsonl(work.folder / "rejected.jsonl")
