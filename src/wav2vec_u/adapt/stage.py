@@ -78,17 +78,22 @@ def run(
         _skip(work, why)
         return
     utterances = {utterance.id: utterance for utterance in read_speech(silence)}
-    heard = [item for item in _heard_before(words, decode) if item.split == TRAIN_SPLIT]
-    heard = [item for item in heard if item.phones and item.id in utterances]
+    names = [
+        item.id
+        for item in _heard_before(words, decode)
+        if item.split == TRAIN_SPLIT and item.phones and item.id in utterances
+    ]
+    recordings = Recordings(utterances, [], whole)
+    rng = numpy_generator(config.seed, "utterances to adapt to")
+    drawn = draw_within(
+        range(len(names)), lambda i: recordings.seconds(names[i]), config.max_hours * 3600, rng
+    )
+    chosen = {names[i] for i in drawn}
+    # Read anew: of a large corpus, what was heard is far more than what is learned from.
+    heard = [item for item in _heard_before(words, decode) if item.id in chosen]
     if _well_heard(heard, config.min_confidence) < LEAST_PHONES:
         _skip(work, "hardly anything was heard")
         return
-    recordings = Recordings(utterances, [], whole)
-    rng = numpy_generator(config.seed, "utterances to adapt to")
-    chosen = draw_within(
-        range(len(heard)), lambda i: recordings.seconds(heard[i].id), config.max_hours * 3600, rng
-    )
-    heard = [heard[i] for i in chosen]
     recordings = Recordings(utterances, [item.id for item in heard], whole)
     hmm = FrameHmm.load(selftrain / HMM_NAME)
     rounds = Rounds(
