@@ -16,8 +16,7 @@ class WordSpan:
     word : str
     start_s, end_s : float
     confidence : float
-        Mean probability of its phones, segment by segment, given all words that may have been said:
-        from 0 to 1.
+        Probability that it was said there, given all words that may have been said: from 0 to 1.
     known : bool
         False where the text does not hold the word: its spelling is guessed from its phones.
     """

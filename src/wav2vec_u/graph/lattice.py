@@ -19,6 +19,7 @@ LINK = np.dtype(
 )
 # A way to a token: its cost, a hash of its words, its last link, and the way to where that begins.
 _WAY = np.dtype([("cost", "f8"), ("words", "u8"), ("link", "i4"), ("before", "i4")])
+_EARLIER = 3  # frames by which a word may begin before its place on the best path
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 _Ints = NDArray[np.int32]
@@ -46,6 +47,29 @@ class Path:
 
 
 @dataclass(frozen=True)
+class WordPosteriors:
+    """Where words may have been said.
+
+    Attributes
+    ----------
+    words : (N,) int32
+        Counted from 1.
+    frames : (N,) int64
+        In which it is clear on a path that it says the word: one between its first and its last.
+    probs : (N,) float64
+    """
+
+    words: _Ints
+    frames: NDArray[np.int64]
+    probs: _Doubles
+
+    def of(self, word: int, first: int, end: int) -> float:
+        """Return how likely a word was said about the frames from `first` to `end`."""
+        about = (self.frames >= first - _EARLIER) & (self.frames <= end)
+        return min(1.0, float(self.probs[about & (self.words == word)].sum()))
+
+
+@dataclass(frozen=True)
 class Lattice:
     """Links between tokens, in an order in which every link comes after all that lead to it.
 
@@ -69,8 +93,24 @@ class Lattice:
 
         Outputs are labels counted from 1, round and round (see `graph.build`).
         """
-        found: _Doubles = _posteriors(self.links, self._finals(), n_frames, n_outputs)
-        return found.astype(np.float32)
+        probs, frames = _link_posteriors(self.links, self._finals(), 1.0)
+        heard = self.links["label"] > 0
+        outputs = (self.links["label"][heard] - 1) % n_outputs
+        places = frames[heard] * n_outputs + outputs
+        found = np.bincount(places, weights=probs[heard], minlength=n_frames * n_outputs)
+        return found.reshape(n_frames, n_outputs).astype(np.float32)
+
+    def words_heard(self, scale: float) -> WordPosteriors:
+        """Return where each word may have been said, and how likely it is.
+
+        Parameters
+        ----------
+        scale : float
+            Factor on all costs: below 1, other words come nearer to the best ones.
+        """
+        probs, frames = _link_posteriors(self.links, scale * self._finals(), scale)
+        said = self.links["word"] > 0
+        return WordPosteriors(self.links["word"][said], frames[said], probs[said])
 
     def best(self, number: int) -> list[Path]:
         """Return the cheapest paths of so many word sequences, at most, the best first.
@@ -92,25 +132,30 @@ class Lattice:
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _posteriors(links: _Records, finals: _Doubles, n_frames: int, n_outputs: int) -> _Doubles:
+def _link_posteriors(
+    links: _Records, finals: _Doubles, scale: float
+) -> tuple[_Doubles, NDArray[np.int64]]:
+    """Return the probability of every link, and how many frames are used up before it."""
     forward = np.full(len(finals), -np.inf)
     backward = -finals
-    frames = np.zeros(len(finals), np.int64)  # used up on the way to a token
+    used = np.zeros(len(finals), np.int64)  # frames on the way to a token
     forward[0] = 0.0
     for link in links:
-        on_the_way = forward[link.source] - link.cost
+        on_the_way = forward[link.source] - scale * link.cost
         forward[link.target] = np.logaddexp(forward[link.target], on_the_way)
-        frames[link.target] = frames[link.source] + (1 if link.label > 0 else 0)
+        used[link.target] = used[link.source] + (1 if link.label > 0 else 0)
     for place in range(len(links) - 1, -1, -1):
         link = links[place]
-        to_come = backward[link.target] - link.cost
+        to_come = backward[link.target] - scale * link.cost
         backward[link.source] = np.logaddexp(backward[link.source], to_come)
-    found = np.zeros((n_frames, n_outputs))
-    for link in links:
-        if link.label > 0:
-            log_prob = forward[link.source] - link.cost + backward[link.target] - backward[0]
-            found[frames[link.source], (link.label - 1) % n_outputs] += np.exp(log_prob)
-    return found
+    probs = np.empty(len(links), np.float64)
+    frames = np.empty(len(links), np.int64)
+    for place in range(len(links)):
+        link = links[place]
+        whole = forward[link.source] - scale * link.cost + backward[link.target]
+        probs[place] = np.exp(whole - backward[0])
+        frames[place] = used[link.source]
+    return probs, frames
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wav2vec_u.graph.beam_search import search_lattice
 from wav2vec_u.graph.build import PHONES_NAME, SILENCE_LABEL
 from wav2vec_u.graph.fragments import goes_on, is_fragment, join
-from wav2vec_u.graph.lattice import Lattice
+from wav2vec_u.graph.lattice import Lattice, WordPosteriors
 from wav2vec_u.graph.lattice import Path as LatticePath
 from wav2vec_u.graph.transducer import Transducer
 from wav2vec_u.runtime.errors import UserError
@@ -22,20 +22,30 @@ from wav2vec_u.text.lexicon import read_lexicon
 
 _WIDER = 2.0  # factor on the beam where every path was lost
 _TRIES = 3
+_WORD_SCALE = 0.5  # of the costs, for confidence in words: they are far too sure (measured)
 _SILENCE = SILENCE_LABEL - 1  # output of the generator
 
 
 @dataclass(frozen=True)
 class FoundWord:
-    """A word and its frames: the first, and the one after the last.
+    """A word, its frames, and how likely it is.
 
-    A word that the text does not hold is written as its phones, in angle brackets;
-    `words.decoder` spells it.
+    Attributes
+    ----------
+    word : str
+        One that the text does not hold is written as its phones, in angle brackets;
+        `words.decoder` spells it.
+    first, end : int
+        The first frame, and the one after the last.
+    confidence : float
+        Probability that it was said about there, whatever the words around it; of a word made of
+        fragments, that of the least likely.
     """
 
     word: str
     first: int
     end: int
+    confidence: float = field(default=1.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -169,10 +179,11 @@ class WordSearch:
         if lattice is None:
             return []
         posteriors = lattice.posteriors(*scores.shape)
+        heard = lattice.words_heard(_WORD_SCALE)
         paths = lattice.best(number)
         found: dict[tuple[str, ...], Found] = {}
         for path in paths:
-            item = self._read(path, posteriors, path.cost - paths[0].cost)
+            item = self._read(path, posteriors, heard, path.cost - paths[0].cost)
             # The fragments of an unknown word may be cut in several ways.
             found.setdefault(tuple(word.word for word in item.words), item)
         return list(found.values())
@@ -204,7 +215,13 @@ class WordSearch:
         columns = np.concatenate([scaled, scaled - self._word_cost, scaled], axis=1)
         return np.ascontiguousarray(columns, dtype=np.float32)
 
-    def _read(self, path: LatticePath, posteriors: NDArray[np.float32], behind: float) -> Found:
+    def _read(
+        self,
+        path: LatticePath,
+        posteriors: NDArray[np.float32],
+        heard: WordPosteriors,
+        behind: float,
+    ) -> Found:
         n_phones = posteriors.shape[1]
         labels, starts = (path.labels - 1) % n_phones, path.labels <= 2 * n_phones
         found = Found((), labels, starts, posteriors, behind)
@@ -218,10 +235,11 @@ class WordSearch:
             _, first, _ = spoken[place]
             _, _, end = spoken[place + length - 1]
             place += length
+            word = FoundWord(name, first, end, heard.of(number, first, end))
             if not is_fragment(name):
-                placed.append(FoundWord(name, first, end))
+                placed.append(word)
                 continue
-            fragments.append(FoundWord(name, first, end))
+            fragments.append(word)
             if not goes_on(name):
                 placed.append(_joined(fragments))
                 fragments = []
@@ -251,4 +269,5 @@ def _read_phones(graph: Path) -> list[str]:
 
 def _joined(fragments: list[FoundWord]) -> FoundWord:
     names = [item.word for item in fragments]
-    return FoundWord(join(names), fragments[0].first, fragments[-1].end)
+    confidence = min(item.confidence for item in fragments)
+    return FoundWord(join(names), fragments[0].first, fragments[-1].end, confidence)

@@ -130,7 +130,6 @@ def place(
     speller : Speller or None
         Without one, an unknown word stays as its phones in angle brackets.
     """
-    sure = found.posteriors[np.arange(len(found.labels)), found.labels]  # (T,)
     said = found.phones()
     words = []
     for item in found.words:
@@ -139,8 +138,7 @@ def place(
         if not known and speller is not None:
             written = speller.spell(_phones_of(item, said, phones)) or item.word
         start_s, end_s = float(times[item.first, 0]), float(times[item.end - 1, 1])
-        confidence = float(sure[item.first : item.end].mean())
-        words.append(WordSpan(written, start_s, end_s, confidence, known))
+        words.append(WordSpan(written, start_s, end_s, item.confidence, known))
     return Spoken(
         tuple(words),
         tuple(

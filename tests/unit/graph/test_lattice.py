@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from word_graphs import LEXICON, PHONES, SHAPE, make_graph, open_search
 
-from wav2vec_u.graph.lattice import LINK, Lattice
+from wav2vec_u.graph.lattice import LINK, Lattice, WordPosteriors
 from wav2vec_u.graph.search import Found
 from wav2vec_u.text.ngram import NgramModel
 from wav2vec_u.text.ngram_table import END, FIRST_SYMBOL, START
@@ -69,6 +70,40 @@ def test_posteriors_are_those_of_all_paths(seed: int, n_frames: int) -> None:
     found = lattice.posteriors(n_frames, OUTPUTS)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted / wanted.sum(axis=1, keepdims=True), atol=1e-5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 100_000), n_frames=st.integers(1, 5), scale=st.floats(0.1, 1.0))
+def test_words_are_as_likely_as_all_paths_that_say_them(
+    seed: int, n_frames: int, scale: float
+) -> None:
+    lattice = random_lattice(seed, n_frames)
+    wanted: Counter[int] = Counter()
+    total = 0.0
+    for cost, _, words in all_paths(lattice, n_frames):
+        total += math.exp(-scale * cost)
+        for word in words:
+            wanted[word] += math.exp(-scale * cost)
+    heard = lattice.words_heard(scale)
+    for word in (1, 2):
+        assert heard.probs[heard.words == word].sum() == pytest.approx(wanted[word] / total)
+        certain = min(1.0, wanted[word] / total)
+        assert heard.of(word, 0, n_frames) == pytest.approx(certain)
+    assert heard.of(1, n_frames + 10, n_frames + 20) == 0.0
+
+
+def test_a_word_is_looked_for_where_it_is_said() -> None:
+    heard = WordPosteriors(
+        np.array([1, 1, 2, 1], np.int32),
+        np.array([2, 10, 10, 12]),
+        np.array([0.5, 0.25, 0.75, 0.25]),
+    )
+    assert heard.of(1, 10, 14) == 0.5
+    assert heard.of(2, 10, 14) == 0.75
+    assert heard.of(2, 13, 14) == 0.75, "another path may begin it a little earlier"
+    assert heard.of(2, 14, 16) == 0.0
+    assert heard.of(1, 0, 20) == 1.0
+    assert heard.of(3, 0, 20) == 0.0
 
 
 @settings(deadline=None, max_examples=100)

@@ -130,6 +130,16 @@ def test_what_sounds_alike_is_told_apart_by_the_text(search: WordSearch) -> None
         assert names(find(search, scores)) == words
 
 
+def test_a_word_is_heard_with_confidence_where_no_other_is_possible(search: WordSearch) -> None:
+    scores, _ = frames_of(["tat", "ca", "b"], [2], [0, 0, 0, 0])
+    sure = {item.word: item.confidence for item in find(search, scores).words}
+    assert sure["tat"] > 0.9
+    assert sure["b"] > 0.9
+    assert 0.3 < sure["ca"] < 0.9, "`ka` sounds alike"
+    unsure = find(search, 0.2 * scores).words
+    assert all(item.confidence < 0.9 for item in unsure if item.word == "tat")
+
+
 @pytest.mark.parametrize(("word_cost", "scale"), [(0.0, 1.0), (1.5, 1.0), (0.5, 0.4)])
 def test_the_best_path_is_that_of_all_word_sequences(
     tmp_path: Path, word_cost: float, scale: float
