@@ -543,8 +543,8 @@ class AdaptConfig(Settings):
 
     method: Literal["auto", "encoder", "none"] = Field(
         "auto",
-        description="`encoder` fine-tunes it, `none` leaves it alone, `auto` leaves published ones "
-        "alone where there is no GPU",
+        description="`encoder` fine-tunes it, `none` leaves it alone, `auto` fine-tunes published "
+        "ones where there is a GPU",
     )
     rounds: PositiveInt = Field(
         1, description="at most; they end when the likelihood gain no longer rises"

@@ -47,10 +47,12 @@ from wav2vec_u.words.hypotheses import FILE_NAME, WordHypothesis, read_word_hypo
 WORDS = ["abe", "dac", "ce", "bad", "edb", "ca"]
 WRONG = 0.25  # of the letters that the teacher heard
 SHORT = AdaptConfig(
+    method="encoder",
     rounds=1,
     epochs=30,
     batch_seconds=12.0,
     learning_rate=1e-2,
+    linear_learning_rate=1e-2,
     dropout=0.0,
     time_mask_share=0.1,
     min_confidence=0.0,
@@ -276,7 +278,11 @@ def test_without_words_the_phones_are_learned(planted: Planted, tmp_path: Path) 
     [
         ({"config": AdaptConfig(method="none")}, "adapt.method is none"),
         ({"encoder": "mfcc"}, "nothing that could learn"),
-        ({"encoder": "someone/large"}, "set adapt.method=encoder"),
+        ({"config": SHORT.model_copy(update={"method": "auto"})}, "have not become better"),
+        (
+            {"config": SHORT.model_copy(update={"method": "auto"}), "encoder": "someone/large"},
+            "days without a GPU; set adapt.method=encoder",
+        ),
         ({"words": "silent"}, "hardly anything was heard"),
         ({"config": SHORT.model_copy(update={"min_confidence": 0.9})}, "hardly anything was heard"),
     ],
