@@ -28,6 +28,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     # Segments last longer than frames, and do not overlap.
     "graph": {"stay_probability": 0.2},
     "selftrain": {
+        "rounds": 4,
         "stay_probability": 0.2,
         "generator_power": 0.4,
         "mixture_context": 1,
