@@ -21,12 +21,11 @@ from wav2vec_u.corpus.manifest import read_recordings
 from wav2vec_u.corpus.references import read_references
 from wav2vec_u.decode.hypotheses import recording_of
 from wav2vec_u.evaluate.error_rate import count_errors, pool
-from wav2vec_u.graph.parallel import find_all
+from wav2vec_u.graph.parallel import SearchSettings, find_all
 from wav2vec_u.pipeline import Pipeline
 from wav2vec_u.selftrain.frame_model import FrameModel
 from wav2vec_u.selftrain.rounds import FIGURES_NAME
 from wav2vec_u.text.normalize import Normalizer
-from wav2vec_u.words.decoder import search_settings
 
 THREADS = 2
 
@@ -39,7 +38,7 @@ def main() -> None:
     store, phones, test, references = open_test(run)
     inputs = Pipeline.from_run(run).inputs
     config = inputs.config.words
-    graph = search_settings(run / "graph", config)
+    graph = SearchSettings.of(run / "graph", config)
     normalize = Normalizer(inputs.language)
     transcripts = read_references(inputs.given_references(), read_recordings(run / "corpus"))
     rows = []

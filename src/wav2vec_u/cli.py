@@ -174,7 +174,7 @@ def transcribe(
         Path | None, typer.Option(help="folder for a file each; else all goes to stdout")
     ] = None,
     alternatives: Annotated[
-        int, typer.Option(min=0, help="other words told of every utterance, in json")
+        int, typer.Option(min=0, max=100, help="other words told of every utterance, in json")
     ] = 0,
 ) -> None:
     """Recognise audio files with a finished run."""

@@ -12,6 +12,7 @@ from wav2vec_u.adapt.rounds import LOG_NAME, Language, Recordings, Rounds
 from wav2vec_u.config import AdaptConfig, WordsConfig
 from wav2vec_u.decode.hypotheses import read_hypotheses
 from wav2vec_u.encoder.shipped import find_encoder
+from wav2vec_u.graph.parallel import SearchSettings
 from wav2vec_u.graph.stage import usable
 from wav2vec_u.matching.batches import draw_within
 from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm
@@ -22,7 +23,6 @@ from wav2vec_u.runtime.files import write_jsonl
 from wav2vec_u.runtime.seeds import numpy_generator
 from wav2vec_u.silence.speech import read_speech
 from wav2vec_u.text.corpus import PhoneText
-from wav2vec_u.words.decoder import search_settings
 from wav2vec_u.words.hypotheses import WordHypothesis, read_word_hypotheses
 
 TRAIN_SPLIT = "train"
@@ -105,7 +105,7 @@ def run(
             language,
             hmm.language,
             hmm.stay,
-            search_settings(graph, search) if usable(graph) else None,
+            SearchSettings.of(graph, search) if usable(graph) else None,
         ),
         config,
     )

@@ -11,6 +11,8 @@ an order in which all links to a token come before all links from it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -146,21 +148,8 @@ def _follow_frame(
             if reached > best + beam:
                 continue
             best = min(best, reached)
-            other = at_state[arc.target]
-            if other < 0:
-                if n_tokens == len(tokens):
-                    tokens = _more(tokens)
-                other = n_tokens
-                n_tokens += 1
-                at_state[arc.target] = other
-                tokens[other].state, tokens[other].total = arc.target, reached
-            elif reached < tokens[other].total:
-                tokens[other].total = reached
-            if n_links == len(links):
-                links = _more(links)
-            link = links[n_links]
-            link.source, link.target, link.label, link.word = token, other, arc.label, arc.word
-            link.cost = cost
+            tokens, n_tokens = _reach(tokens, n_tokens, at_state, arc.target, reached)
+            links = _link(links, n_links, token, at_state[arc.target], arc, cost)
             n_links += 1
     return tokens, n_tokens, links, n_links
 
@@ -199,27 +188,45 @@ def _follow_frameless(
                     reached = total + arc.cost
                     if reached > best + beam:
                         continue
-                    other = at_state[arc.target]
-                    if other < 0:
-                        if n_tokens == len(tokens):
-                            tokens = _more(tokens)
-                        other = n_tokens
-                        n_tokens += 1
-                        at_state[arc.target] = other
-                        tokens[other].state, tokens[other].total = arc.target, reached
+                    last = n_tokens
+                    tokens, n_tokens = _reach(tokens, n_tokens, at_state, arc.target, reached)
+                    if n_tokens > last:
                         higher = states[arc.target].rank
-                        tokens[other].same_rank = newest[higher]
-                        newest[higher] = other
-                    elif reached < tokens[other].total:
-                        tokens[other].total = reached
-                    if n_links == len(links):
-                        links = _more(links)
-                    link = links[n_links]
-                    link.source, link.target, link.label, link.word = token, other, 0, arc.word
-                    link.cost = arc.cost
+                        tokens[last].same_rank = newest[higher]
+                        newest[higher] = last
+                    links = _link(links, n_links, token, at_state[arc.target], arc, arc.cost)
                     n_links += 1
             token = tokens[token].same_rank
     return tokens, n_tokens, links, n_links
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _reach(
+    tokens: _Records, n_tokens: int, at_state: _Ints, state: int, total: float
+) -> tuple[_Records, int]:
+    """Put a token on a state, or lower the cost of the one there; return how many there are."""
+    token = at_state[state]
+    if token >= 0:
+        tokens[token].total = min(tokens[token].total, total)
+        return tokens, n_tokens
+    if n_tokens == len(tokens):
+        tokens = _more(tokens)
+    at_state[state] = n_tokens
+    tokens[n_tokens].state, tokens[n_tokens].total = state, total
+    return tokens, n_tokens + 1
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _link(
+    links: _Records, n_links: int, source: int, target: int, arc: Any, cost: float
+) -> _Records:
+    """Note that an arc leads from one token to another."""
+    if n_links == len(links):
+        links = _more(links)
+    link = links[n_links]
+    link.source, link.target, link.label, link.word = source, target, arc.label, arc.word
+    link.cost = cost
+    return links
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

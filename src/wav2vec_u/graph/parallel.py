@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wav2vec_u.config import SelftrainConfig, WordsConfig
 from wav2vec_u.features.batching import map_ahead
 from wav2vec_u.graph.search import Found, WordSearch
 
@@ -27,6 +28,18 @@ class SearchSettings:
     max_active: int
     word_cost: float = 0.0
     scale: float = 1.0
+
+    @classmethod
+    def of(cls, graph: Path, config: SelftrainConfig | WordsConfig) -> SearchSettings:
+        """Return how a graph is searched for labels, or for the words of a transcript."""
+        return cls(
+            graph,
+            config.beam,
+            config.lattice_beam,
+            config.max_active,
+            config.word_cost,
+            config.scale,
+        )
 
     def open(self) -> WordSearch:
         """Load the graph."""

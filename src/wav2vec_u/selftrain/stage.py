@@ -95,7 +95,7 @@ def _run(
         hmm.language,
         config,
         synthetic=SyntheticSegments(synthetic, store, utterances) if synthetic.exists() else None,
-        graph=_search_settings(graph, config) if usable(graph) else None,
+        graph=SearchSettings.of(graph, config) if usable(graph) else None,
         threads=torch.get_num_threads(),
     )
     try:
@@ -106,14 +106,3 @@ def _run(
         work.counts.update(rounds=0, stopped=str(collapsed))
         return
     work.counts.update(training.summary())
-
-
-def _search_settings(graph: Path, config: SelftrainConfig) -> SearchSettings:
-    return SearchSettings(
-        graph,
-        config.beam,
-        config.lattice_beam,
-        config.max_active,
-        config.word_cost,
-        config.scale,
-    )

@@ -64,7 +64,7 @@ class WordDecoder:
             If a file is missing or damaged, or they do not belong together.
         """
         require_phones(graph, PhoneText(text).phones)
-        search = search_settings(graph, config).open()
+        search = SearchSettings.of(graph, config).open()
         return cls(model, search, load_speller(graph))
 
     def decode(
@@ -92,18 +92,6 @@ class WordDecoder:
             for spoken, item in zip(others, found[1:], strict=True)
         ]
         return replace(best, alternatives=tuple(told))
-
-
-def search_settings(graph: Path, config: WordsConfig) -> SearchSettings:
-    """Return how a graph is searched for the words of a transcript."""
-    return SearchSettings(
-        graph,
-        config.beam,
-        config.lattice_beam,
-        config.max_active,
-        config.word_cost,
-        config.scale,
-    )
 
 
 def load_speller(graph: Path) -> Speller | None:

@@ -23,7 +23,7 @@ from wav2vec_u.runtime.progress import progress
 from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.selftrain.frame_model import FrameModel, FrameReader
 from wav2vec_u.text.corpus import PhoneText
-from wav2vec_u.words.decoder import load_speller, place, search_settings
+from wav2vec_u.words.decoder import load_speller, place
 from wav2vec_u.words.hypotheses import FILE_NAME, WordHypothesis
 
 
@@ -57,7 +57,7 @@ def run(
         SegmentStore(segments),
         model,
         PhoneText(text).phones,
-        search_settings(graph, config),
+        SearchSettings.of(graph, config),
     )
     work.counts.update(written)
 

@@ -108,7 +108,7 @@ def test_few_states_are_followed_where_more_may_not_be(graph: Transducer) -> Non
         frame_of[link["target"]] = frame_of[link["source"]] + (link["label"] > 0)
     for frame in range(60):
         here = from_frame[frame_of[from_frame["source"]] == frame]
-        # What costs the same as the dearest that is followed is followed, too.
+        # Those that cost nearly the same as the best are followed, however many they are.
         assert 0 < len(np.unique(here["source"])) <= 2 * FEW
     assert len(bound.links) < 0.5 * len(free.links)
     assert bound.best(1)[0].cost >= free.best(1)[0].cost
