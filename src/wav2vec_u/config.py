@@ -497,7 +497,7 @@ class SelftrainConfig(Settings):
         0.9, description="posterior above which a phone becomes a label, where no words are found"
     )
     word_sure: Probability = Field(
-        0.4, description="posterior, given all possible words, above which a phone becomes a label"
+        0.5, description="posterior, given all possible words, above which a phone becomes a label"
     )
     synthetic_share: Probability = Field(
         0.5, description="of the synthetic speech, heard beside the recordings, if there is any"
@@ -507,7 +507,7 @@ class SelftrainConfig(Settings):
     learning_rate: PositiveFloat = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     beam: PositiveFloat = Field(9.0, description="of the search for words, nats")
-    lattice_beam: PositiveFloat = Field(6.0, description="of what counts beside the best words")
+    lattice_beam: PositiveFloat = Field(9.0, description="of what counts beside the best words")
     max_active: PositiveInt = Field(4000, description="states followed at once, however wide")
     word_cost: Annotated[float, Field(ge=0)] = Field(
         0.0, description="nats that every word costs in that search, against many short ones"
@@ -523,7 +523,7 @@ class WordsConfig(Settings):
 
     beam: PositiveFloat = Field(9.0, description="nats; widened where every path was lost")
     lattice_beam: PositiveFloat = Field(
-        6.0, description="nats, up to which other words count beside the best ones"
+        9.0, description="nats, up to which other words count beside the best ones"
     )
     max_active: PositiveInt = Field(
         4000, description="states that are followed at once, however wide the beam"

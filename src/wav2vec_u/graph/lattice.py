@@ -88,12 +88,18 @@ class Lattice:
     ends: _Ints
     end_costs: _Doubles
 
-    def posteriors(self, n_frames: int, n_outputs: int) -> NDArray[np.float32]:
+    def posteriors(self, n_frames: int, n_outputs: int, scale: float) -> NDArray[np.float32]:
         """Return p(output | all frames) of every frame, (n_frames, n_outputs).
 
         Outputs are labels counted from 1, round and round (see `graph.build`).
+
+        Parameters
+        ----------
+        n_frames, n_outputs : int
+        scale : float
+            Factor on all costs: below 1, other words come nearer to the best ones.
         """
-        probs, frames = _link_posteriors(self.links, self._finals(), 1.0)
+        probs, frames = _link_posteriors(self.links, scale * self._finals(), scale)
         heard = self.links["label"] > 0
         outputs = (self.links["label"][heard] - 1) % n_outputs
         places = frames[heard] * n_outputs + outputs
@@ -106,7 +112,7 @@ class Lattice:
         Parameters
         ----------
         scale : float
-            Factor on all costs: below 1, other words come nearer to the best ones.
+            As for `posteriors`.
         """
         probs, frames = _link_posteriors(self.links, scale * self._finals(), scale)
         said = self.links["word"] > 0

@@ -22,7 +22,7 @@ from wav2vec_u.text.lexicon import read_lexicon
 
 _WIDER = 2.0  # factor on the beam where every path was lost
 _TRIES = 3
-_WORD_SCALE = 0.5  # of the costs, for confidence in words: they are far too sure (measured)
+_SCALE = 0.5  # of the costs, for what is likely: the best path is far too sure (measured)
 _SILENCE = SILENCE_LABEL - 1  # output of the generator
 
 
@@ -61,7 +61,8 @@ class Found:
     starts : (T,) bool
         Frames in which a phone or a pause begins; equal neighbours may be two phones.
     posteriors : (T, V) float32
-        p(output | all frames), all word sequences that are not far from the best taken together.
+        p(output | all frames), all word sequences that are not far from the best taken together,
+        with costs halved.
     behind : float
         How much more it costs than the best, nats.
     """
@@ -178,8 +179,8 @@ class WordSearch:
         lattice = self.search(scores)
         if lattice is None:
             return []
-        posteriors = lattice.posteriors(*scores.shape)
-        heard = lattice.words_heard(_WORD_SCALE)
+        posteriors = lattice.posteriors(*scores.shape, _SCALE)
+        heard = lattice.words_heard(_SCALE)
         paths = lattice.best(number)
         found: dict[tuple[str, ...], Found] = {}
         for path in paths:

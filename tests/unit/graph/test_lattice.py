@@ -60,14 +60,14 @@ def all_paths(lattice: Lattice, n_frames: int) -> Iterator[tuple[float, list[int
 
 
 @settings(deadline=None, max_examples=60)
-@given(seed=st.integers(0, 100_000), n_frames=st.integers(1, 5))
-def test_posteriors_are_those_of_all_paths(seed: int, n_frames: int) -> None:
+@given(seed=st.integers(0, 100_000), n_frames=st.integers(1, 5), scale=st.floats(0.1, 1.0))
+def test_posteriors_are_those_of_all_paths(seed: int, n_frames: int, scale: float) -> None:
     lattice = random_lattice(seed, n_frames)
     wanted = np.zeros((n_frames, OUTPUTS))
     for cost, labels, _ in all_paths(lattice, n_frames):
         for frame, label in enumerate(labels):
-            wanted[frame, (label - 1) % OUTPUTS] += math.exp(-cost)
-    found = lattice.posteriors(n_frames, OUTPUTS)
+            wanted[frame, (label - 1) % OUTPUTS] += math.exp(-scale * cost)
+    found = lattice.posteriors(n_frames, OUTPUTS, scale)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted / wanted.sum(axis=1, keepdims=True), atol=1e-5)
 
@@ -146,11 +146,16 @@ def test_what_the_search_holds_for_likely_is_so_of_all_word_sequences(tmp_path: 
                         phones += [0] if after else []
                     log_prob = said + sum(pause if item else none for item in silent)
                     wanted += math.exp(log_prob) * lasting(phones, scores)
-        found = search.find(scores)
+        lattice, found = search.search(scores), search.find(scores)
+        assert lattice is not None
         assert found is not None
         np.testing.assert_allclose(
-            found.posteriors, wanted / wanted.sum(axis=1, keepdims=True), atol=1e-3
+            lattice.posteriors(*scores.shape, 1.0),
+            wanted / wanted.sum(axis=1, keepdims=True),
+            atol=1e-3,
         )
+        halved = lattice.posteriors(*scores.shape, 0.5)
+        np.testing.assert_array_equal(found.posteriors, halved)
 
 
 def in_graph(model: NgramModel, words: list[int]) -> float:
