@@ -543,14 +543,14 @@ class AdaptConfig(Settings):
 
     method: Literal["auto", "encoder", "none"] = Field(
         "auto",
-        description="`encoder` fine-tunes it, `none` leaves it alone, `auto` fine-tunes published "
-        "ones where there is a GPU",
+        description="`encoder` fine-tunes it, `none` leaves it alone, `auto` leaves published ones "
+        "alone where there is no GPU",
     )
     rounds: PositiveInt = Field(
-        1, description="at most; they end when the likelihood gain no longer rises"
+        1, description="at most; they end when a network does not help its teacher"
     )
-    epochs: PositiveFloat = Field(8.0, description="through the recordings, at least 100 updates")
-    batch_seconds: PositiveFloat = Field(120.0, description="audio in one batch")
+    epochs: PositiveFloat = Field(14.0, description="through the recordings, at least 100 updates")
+    batch_seconds: PositiveFloat = Field(24.0, description="audio in one batch")
     learning_rate: PositiveFloat = Field(
         5e-4, description="paper: 2e-5 to 1e-4, for far wider nets"
     )
@@ -559,22 +559,17 @@ class AdaptConfig(Settings):
     )
     dropout: Probability = Field(0.2, description="in front of the linear layer")
     time_mask_share: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.3, description="share of steps that are masked"
+        0.2, description="share of steps that are masked"
     )
     min_confidence: Probability = Field(
         0.1, description="of a word, below which it counts as unknown what was said"
     )
     power: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.25, description="exponent of the network's likelihoods beside the mixtures'"
+        0.25, description="exponent of the network's likelihoods beside its teacher's"
     )
-    mixture_power: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.1, description="exponent of the mixtures' likelihoods"
+    teacher_weight: Annotated[float, Field(ge=0)] = Field(
+        0.5, description="factor on the log-likelihoods of the model of self-training"
     )
-    mixture_context: Annotated[int, Field(ge=0)] = Field(
-        3, description="outputs before and after that the mixtures see"
-    )
-    mixture_dim: PositiveInt = Field(40, description="after discriminant analysis")
-    mixture_components: PositiveInt = Field(8, description="Gaussians a phone")
     max_hours: PositiveFloat = Field(5.0, description="of recordings that are learned from")
     device: str = "auto"
     seed: int = 0

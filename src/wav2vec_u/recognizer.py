@@ -15,9 +15,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from wav2vec_u.adapt.emissions import times_in_recording
+from wav2vec_u.adapt.emissions import middles_of, times_in_recording
 from wav2vec_u.adapt.model import AdaptedModel, listen
 from wav2vec_u.adapt.stage import is_taken
+from wav2vec_u.adapt.teacher import likelihoods_at
 from wav2vec_u.config import RunConfig
 from wav2vec_u.corpus.audio import AudioError, probe_audio
 from wav2vec_u.decode.stage import decode_utterance
@@ -104,17 +105,22 @@ class SegmentHearing:
 
 @dataclass(frozen=True)
 class EncoderHearing:
-    """The fine-tuned encoder alone.
+    """The fine-tuned encoder, with the model that taught it.
 
     Attributes
     ----------
     model : AdaptedModel
     whole : bool
         Whether it hears utterances with their pauses.
+    teacher : FrameModel
+    segments : SegmentHearing
+        What the teacher reads.
     """
 
     model: AdaptedModel
     whole: bool
+    teacher: FrameModel
+    segments: SegmentHearing
 
     def hear(self, utterance: Utterance) -> tuple[_Floats, _Floats]:
         """See `Hearing.hear`."""
@@ -122,9 +128,13 @@ class EncoderHearing:
             samples, _ = load_waveform(utterance, "mask" if self.whole else "cut")
         except AudioError:
             samples = np.zeros(0, np.float32)
-        (rows,) = listen(self.model.network, [samples])
+        (heard,) = listen(self.model.network, [samples])
         rate_hz = self.model.network.output_rate_hz
-        starts = times_in_recording(utterance, self.whole, len(rows), rate_hz)
+        starts = times_in_recording(utterance, self.whole, len(heard), rate_hz)
+        taught = likelihoods_at(
+            self.teacher, *self.segments.hear(utterance), middles_of(starts, rate_hz)
+        )
+        rows = np.concatenate([heard, taught], axis=1)
         return rows, np.stack([starts, starts + np.float32(1 / rate_hz)], axis=1)
 
 
@@ -183,15 +193,14 @@ class Recognizer:
                     "give its `wav2vec-u run` command again to go on"
                 )
         phones = PhoneText(run_dir / "text").phones
-        hearing: Hearing
-        model: FrameReader
+        segments = SegmentHearing.load(run_dir, config)
+        before = FrameModel.load(run_dir / "selftrain")
+        hearing: Hearing = segments
+        model: FrameReader = before
         if is_taken(run_dir / "adapt"):
             adapted = AdaptedModel.load(run_dir / "adapt", phones)
-            hearing = EncoderHearing(adapted, config.silence.mode == "mask")
+            hearing = EncoderHearing(adapted, config.silence.mode == "mask", before, segments)
             model = adapted.reader
-        else:
-            hearing = SegmentHearing.load(run_dir, config)
-            model = FrameModel.load(run_dir / "selftrain")
         return cls(config, hearing, model, phones, _load_words(run_dir, config, model))
 
     def transcribe(self, path: str | Path, alternatives: int = 0) -> Transcript:

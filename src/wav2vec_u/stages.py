@@ -213,6 +213,7 @@ def _start_adapt(work: Work, run: RunInputs) -> None:
         whole=run.config.silence.mode == "mask",
         language=run.language,
         silence=run.out / "silence",
+        segments=run.out / "segments",
         text=run.out / "text",
         graph=run.out / "graph",
         selftrain=run.out / "selftrain",
@@ -313,7 +314,7 @@ STAGES = (
     Stage(
         "adapt",
         _start_adapt,
-        needs=("silence", "text", "graph", "selftrain", "decode", "words"),
+        needs=("silence", "segments", "text", "graph", "selftrain", "decode", "words"),
         figures="{rounds} rounds",
         resumable=True,
         reads=_read_encoder,

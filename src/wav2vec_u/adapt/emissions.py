@@ -1,4 +1,4 @@
-"""What a network says of all recordings, on disk."""
+"""What a network and its teacher say of all recordings, on disk."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from wav2vec_u.adapt.labels import heard_spans
 from wav2vec_u.adapt.model import listen, output_times
+from wav2vec_u.adapt.teacher import Teacher
 from wav2vec_u.corpus.audio import AudioError, Samples
 from wav2vec_u.corpus.rejections import Rejection
 from wav2vec_u.features.batching import length_batches, map_ahead
@@ -24,6 +25,7 @@ from wav2vec_u.silence.speech import Utterance, load_waveform
 def write_emissions(
     folder: Path,
     network: FinetunedModel,
+    teacher: Teacher,
     utterances: Sequence[Utterance],
     whole: bool,
     batch_seconds: float,
@@ -35,6 +37,7 @@ def write_emissions(
     folder : Path
         Made if missing.
     network : FinetunedModel
+    teacher : Teacher
     utterances : sequence of Utterance
     whole : bool
         Whether the network hears utterances with their pauses.
@@ -55,7 +58,7 @@ def write_emissions(
     batches = length_batches(utterances, seconds, batch_seconds)
     loaded = map_ahead(partial(_load, whole=whole), batches)
     rejected: list[Rejection] = []
-    dim = len(network.units) + 1 + network.network.backbone.dim
+    dim = 2 * (len(network.units) + 1)
     with SegmentStoreWriter(folder, dim, rate_hz) as writer:
         for batch, waveforms in progress(loaded, label="emissions"):
             readable: list[tuple[Utterance, Samples]] = []
@@ -65,15 +68,17 @@ def write_emissions(
                 else:
                     readable.append((utterance, waveform))
             found = listen(network, [waveform for _, waveform in readable])
-            for (utterance, waveform), rows in zip(readable, found, strict=True):
-                if len(rows) == 0:
+            for (utterance, waveform), heard in zip(readable, found, strict=True):
+                if len(heard) == 0:
                     detail = f"{len(waveform)} samples are fewer than the encoder's receptive field"
                     rejected.append(Rejection(utterance.id, "too_short", detail))
                     continue
+                starts = times_in_recording(utterance, whole, len(heard), rate_hz)
+                taught = teacher.say(utterance.id, middles_of(starts, rate_hz))
                 writer.append(
                     utterance.id,
-                    _as_segments(rows),
-                    times_in_recording(utterance, whole, len(rows), rate_hz),
+                    _as_segments(np.concatenate([heard, taught], axis=1)),
+                    starts,
                     split=utterance.split,
                     speaker=utterance.speaker,
                 )
@@ -86,6 +91,11 @@ def times_in_recording(
     """Return the beginning of every output in the original recording, seconds, (T,) float32."""
     span_map = SpanMap(heard_spans(utterance, whole))
     return span_map.to_original(output_times(n_outputs, rate_hz)).astype(np.float32)
+
+
+def middles_of(starts: np.ndarray, rate_hz: float) -> np.ndarray:
+    """Return the middle of every output from its beginning, (T,) float32."""
+    return (starts + 0.5 / rate_hz).astype(np.float32)
 
 
 def _load(batch: list[Utterance], whole: bool) -> list[Samples | AudioError]:

@@ -1,7 +1,7 @@
 """A fine-tuned encoder and what reads it: from waveforms to what is said.
 
-What the network makes of a waveform are rows of numbers: first the log-probabilities of the phones,
-behind them the hidden step of the encoder that they were made from, for the mixtures of Gaussians.
+A row is what is known of one output of the network: first the network's log-probabilities of the
+phones, behind them the log-likelihoods of the model that taught it (`adapt.teacher`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from wav2vec_u.finetune.model import FinetunedModel
 from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json
-from wav2vec_u.selftrain.frame_model import MIXTURES_NAME
-from wav2vec_u.selftrain.mixtures import Mixtures
 
 READER_NAME = "reader.json"
 
@@ -29,21 +27,18 @@ _Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads rows as the phone trigram expects them, with mixtures as a second opinion.
+    """Reads rows as the phone trigram expects them: network and teacher err in other places.
 
     Attributes
     ----------
     hmm : FrameHmm
         Its `power` weighs the network.
-    mixtures : Mixtures
-        Of the hidden steps.
-    mixture_power : float
-        Exponent of their likelihoods.
+    teacher_weight : float
+        Factor on the log-likelihoods of the teacher, which have their own powers in them.
     """
 
     hmm: FrameHmm
-    mixtures: Mixtures
-    mixture_power: float
+    teacher_weight: float
 
     @property
     def stride(self) -> int:
@@ -51,7 +46,7 @@ class Reader:
         return 1
 
     def read(self, utterances: Sequence[_Floats], threads: int = 1) -> list[_Floats]:
-        """Return p(phone | utterance) of every frame of utterances (T, V + D), each (T, V)."""
+        """Return p(phone | utterance) of every frame of utterances (T, 2 V), each (T, V)."""
         said = [self.log_probs(rows) for rows in utterances]
         others = [self._weighted(rows) for rows in utterances]
         return self.hmm.read(said, threads, others).posteriors
@@ -65,16 +60,18 @@ class Reader:
         """Return what the network alone says, (T, V)."""
         return rows[:, : len(self.hmm.prior)]
 
+    def taught(self, rows: _Floats) -> _Floats:
+        """Return what the teacher alone says, (T, V)."""
+        return rows[:, len(self.hmm.prior) :]
+
     def _weighted(self, rows: _Floats) -> _Floats:
-        hidden = np.ascontiguousarray(rows[:, len(self.hmm.prior) :])
-        weighted: _Floats = self.mixture_power * self.mixtures.log_likelihoods(hidden)
+        weighted: _Floats = self.teacher_weight * self.taught(rows)
         return weighted
 
     def save(self, folder: Path) -> None:
         """Write the reader into an existing folder."""
         self.hmm.save(folder / HMM_NAME)
-        self.mixtures.save(folder / MIXTURES_NAME)
-        write_json(folder / READER_NAME, {"mixture_power": self.mixture_power})
+        write_json(folder / READER_NAME, {"teacher_weight": self.teacher_weight})
 
     @classmethod
     def load(cls, folder: Path) -> Reader:
@@ -87,10 +84,10 @@ class Reader:
         """
         path = folder / READER_NAME
         try:
-            power = float(json.loads(path.read_text(encoding="utf-8"))["mixture_power"])
+            weight = float(json.loads(path.read_text(encoding="utf-8"))["teacher_weight"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: is missing or damaged; run the adapt stage again") from error
-        return cls(FrameHmm.load(folder / HMM_NAME), Mixtures.load(folder / MIXTURES_NAME), power)
+        return cls(FrameHmm.load(folder / HMM_NAME), weight)
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ class AdaptedModel:
 
 
 def listen(network: FinetunedModel, waveforms: list[Samples]) -> list[_Floats]:
-    """Return the rows of each waveform, (T, V + D): the pause is the first column.
+    """Return the log-probabilities of each waveform, (T, V): the pause is the first column.
 
     T is 0 for a waveform that is shorter than the encoder's receptive field.
 
@@ -139,12 +136,11 @@ def listen(network: FinetunedModel, waveforms: list[Samples]) -> list[_Floats]:
         If they are not finite.
     """
     found = []
-    for emission, hidden in network.hear(waveforms):
-        # The blank is the last column, and the pause the first phone.
-        rows = np.concatenate([np.roll(emission, 1, axis=1), hidden], axis=1)
-        if not np.isfinite(rows).all():
+    for emission in network.emissions(waveforms):
+        log_probs = np.roll(emission, 1, axis=1)  # the blank is last, and the pause the first phone
+        if not np.isfinite(log_probs).all():
             raise FloatingPointError("what the network says is not finite")
-        found.append(rows)
+        found.append(log_probs)
     return found
 
 

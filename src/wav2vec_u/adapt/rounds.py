@@ -2,38 +2,36 @@
 
 The paper ends so: the encoder is fine-tuned on the labels of self-training. Every round starts from
 the pre-trained encoder, so that it does not carry on the errors of the round before in its weights.
+The model that taught it is heard beside it: the two err in different places.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wav2vec_u.adapt.emissions import write_emissions
 from wav2vec_u.adapt.labels import heard_spans, phone_labels, pseudo_labels
 from wav2vec_u.adapt.model import AdaptedModel, Reader
+from wav2vec_u.adapt.teacher import Teacher
 from wav2vec_u.config import AdaptConfig, FinetuneConfig
 from wav2vec_u.corpus.rejections import REJECTED_NAME, Rejection, write_rejections
 from wav2vec_u.decode.hypotheses import recording_of
 from wav2vec_u.decode.stage import decode_utterance
 from wav2vec_u.finetune.train import finetune
 from wav2vec_u.finetune.units import Units
-from wav2vec_u.finetune.utterance import LabelledUtterance
+from wav2vec_u.finetune.utterance import UNKNOWN, LabelledUtterance
 from wav2vec_u.graph.parallel import SearchSettings
-from wav2vec_u.matching.decipherment import CodeLanguage
-from wav2vec_u.matching.frame_hmm import FrameHmm, mean_probabilities
-from wav2vec_u.matching.lessons import BLOCK_SEGMENTS, blocks
+from wav2vec_u.matching.frame_hmm import PAUSE, FrameHmm, mean_probabilities
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import read_jsonl, write_json, write_jsonl
 from wav2vec_u.segments.store import SegmentStore
-from wav2vec_u.selftrain.mixtures import Mixtures
 from wav2vec_u.silence.spans import speech_seconds
 from wav2vec_u.silence.speech import Utterance
 from wav2vec_u.words.hypotheses import FILE_NAME, WordHypothesis, read_word_hypotheses
@@ -82,17 +80,12 @@ class Language:
     phones : list of str
         The inventory; the first is the pause.
     name : str
-    trigram : CodeLanguage
-    stay : float
-        Probability that a frame goes on with the phone of the one before it.
     graph : SearchSettings or None
         Where words are to be found; None: phones alone.
     """
 
     phones: list[str]
     name: str
-    trigram: CodeLanguage
-    stay: float
     graph: SearchSettings | None
 
 
@@ -105,6 +98,7 @@ class Rounds:
         Gets ``round_NN/``.
     encoder : str
         See `finetune.backbone.load_backbone`.
+    teacher : Teacher
     recordings : Recordings
     language : Language
     config : AdaptConfig
@@ -114,19 +108,24 @@ class Rounds:
         self,
         folder: Path,
         encoder: str,
+        teacher: Teacher,
         recordings: Recordings,
         language: Language,
         config: AdaptConfig,
     ) -> None:
         self._folder = folder
         self._encoder = encoder
+        self._teacher = teacher
         self._recordings = recordings
         self._language = language
         self._config = config
         self._units = Units("phones", tuple(language.phones[1:]), language.name)
 
-    def run(self, first: Sequence[WordHypothesis], resume: bool) -> list[float]:
-        """Do rounds while the gain rises; return the gain of each.
+    def run(self, first: Sequence[WordHypothesis], resume: bool) -> int | None:
+        """Do rounds while the network helps; return the number of the last that did, or None.
+
+        It helps if its teacher and it together agree better with labels that were held out of its
+        training than the teacher alone.
 
         Parameters
         ----------
@@ -135,21 +134,20 @@ class Rounds:
         resume : bool
             Go on from what an interrupted run of the same settings left.
         """
-        gains: list[float] = []
+        rows: list[dict[str, float]] = []
+        best = None
         for number in range(self._config.rounds):
             place = self.place(number)
             if not (resume and (place / FIGURES_NAME).exists()):
                 place.mkdir(parents=True, exist_ok=True)
                 heard = first if number == 0 else self._heard(number - 1)
                 self._round(number, place, heard, resume)
-            gains.append(self._gain(number))
-            if gains[-1] < max(gains):
+            rows.append({"round": number, **self.figures(number)})
+            if rows[-1]["agreement"] <= rows[-1]["agreement_before"]:
                 break
-        write_jsonl(
-            self._folder / LOG_NAME,
-            ({"round": number, **self._figures(number)} for number in range(len(gains))),
-        )
-        return gains
+            best = number
+        write_jsonl(self._folder / LOG_NAME, rows)
+        return best
 
     def place(self, number: int) -> Path:
         """Return the folder of a round: an `AdaptedModel`, and what it has heard."""
@@ -179,18 +177,26 @@ class Rounds:
         left_out = write_emissions(
             emissions,
             result.model,
+            self._teacher,
             list(recordings.utterances.values()),
             recordings.whole,
             config.batch_seconds,
         )
         store = SegmentStore(emissions)
-        reader, gain = self._fit(store, labelled, result.model.output_rate_hz, number)
+        reader = self._reader(store, labelled)
+        held_out = set(result.held_out)
+        agreement = self._agreement(
+            store,
+            reader,
+            [utterance for utterance in labelled if utterance.id in held_out],
+            result.model.output_rate_hz,
+        )
         AdaptedModel(result.model, reader).save(place)
         self._transcribe(place, store, reader)
         unread = [Rejection(**row) for row in read_jsonl(place / REJECTED_NAME)]
         write_rejections(place, [*result.rejected, *left_out, *unread])
         figures = {
-            "gain": round(gain, 5),
+            **agreement,
             "validation_error_rate": round(result.validation_error_rate, 3),
             "best_update": result.best_update,
             "hours": round(result.train_seconds / 3600, 3),
@@ -216,50 +222,44 @@ class Rounds:
             seed=config.seed + number,
         )
 
-    def _fit(
+    def _reader(self, store: SegmentStore, labelled: Sequence[LabelledUtterance]) -> Reader:
+        config, hmm = self._config, self._teacher.model.hmm
+        places = {name: i for i, name in enumerate(store.ids)}
+        prior = mean_probabilities(
+            store.vectors(places[utterance.id])[:, : len(self._language.phones)]
+            for utterance in labelled
+            if utterance.id in places
+        )
+        return Reader(FrameHmm(hmm.language, prior, config.power, hmm.stay), config.teacher_weight)
+
+    def _agreement(
         self,
         store: SegmentStore,
-        labelled: Sequence[LabelledUtterance],
+        reader: Reader,
+        held_out: Collection[LabelledUtterance],
         rate_hz: float,
-        number: int,
-    ) -> tuple[Reader, float]:
-        """Return what reads the rows, and the likelihood gain, nats a frame of speech.
+    ) -> dict[str, float]:
+        """Return the share of outputs whose label is the likeliest phone, together and before.
 
-        The gain is the measure of `selftrain.rounds`: how much likelier frames are under the phone
-        trigram than if the network, standing alone, knew nothing.
+        Pauses do not count.
         """
-        config, language = self._config, self._language
         places = {name: i for i, name in enumerate(store.ids)}
-        n_phones = len(language.phones)
-
-        def said() -> Iterator[_Floats]:
-            for utterance in labelled:
-                if utterance.id in places:
-                    yield store.vectors(places[utterance.id])[:, :n_phones]
-
-        def hidden() -> Iterator[tuple[_Floats, NDArray[np.int32]]]:
-            for utterance in labelled:
-                if utterance.id in places:
-                    rows = store.vectors(places[utterance.id])
-                    labels = phone_labels(utterance.timed or (), len(rows), rate_hz, n_phones)
-                    yield np.ascontiguousarray(rows[:, n_phones:]), labels
-
-        prior = mean_probabilities(said())
-        # Both together count as much as the network does where it stands alone.
-        alone = FrameHmm(language.trigram, prior, 2 * config.power, language.stay)
-        gain = voiced = 0.0
-        for block in blocks(said(), BLOCK_SEGMENTS):
-            read = alone.read(block, torch.get_num_threads())
-            gain += read.gain
-            voiced += read.voiced
-        mixtures = Mixtures(
-            config.mixture_context,
-            config.mixture_dim,
-            config.mixture_components,
-            config.seed + number,
-        ).fit(hidden, n_phones)
-        reader = Reader(replace(alone, power=config.power), mixtures, config.mixture_power)
-        return reader, gain / max(1.0, voiced)
+        together = before = known = 0
+        for utterance in held_out:
+            if utterance.id not in places:
+                continue
+            rows = store.vectors(places[utterance.id])
+            labels = phone_labels(
+                utterance.timed or (), len(rows), rate_hz, len(self._language.phones)
+            )
+            said = (labels != UNKNOWN) & (labels != PAUSE)
+            known += int(said.sum())
+            together += int((reader.likelihoods(rows).argmax(axis=1) == labels)[said].sum())
+            before += int((reader.taught(rows).argmax(axis=1) == labels)[said].sum())
+        return {
+            "agreement": round(together / max(1, known), 5),
+            "agreement_before": round(before / max(1, known), 5),
+        }
 
     def _transcribe(self, place: Path, store: SegmentStore, reader: Reader) -> None:
         phones = self._language.phones
@@ -273,15 +273,14 @@ class Rounds:
         learned = set(self._recordings.learned)
         return [item for item in read_word_hypotheses(self.place(number)) if item.id in learned]
 
-    def _gain(self, number: int) -> float:
-        return self._figures(number)["gain"]
-
-    def _figures(self, number: int) -> dict[str, float]:
+    def figures(self, number: int) -> dict[str, float]:
+        """Return what a finished round has measured."""
         path = self.place(number) / FIGURES_NAME
         try:
             figures: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(figures["gain"], float):
-                raise TypeError("the gain is no number")
+            for name in ("agreement", "agreement_before"):
+                if not isinstance(figures[name], float):
+                    raise TypeError(f"{name} is no number")
             return figures
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: is damaged; remove {self._folder} and run again") from error

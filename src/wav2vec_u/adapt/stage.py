@@ -9,13 +9,14 @@ from pathlib import Path
 
 from wav2vec_u.adapt.labels import doubtful_words, lies_in
 from wav2vec_u.adapt.rounds import LOG_NAME, Language, Recordings, Rounds
+from wav2vec_u.adapt.teacher import Teacher
 from wav2vec_u.config import AdaptConfig, WordsConfig
 from wav2vec_u.decode.hypotheses import read_hypotheses
 from wav2vec_u.encoder.shipped import find_encoder
 from wav2vec_u.graph.parallel import SearchSettings
 from wav2vec_u.graph.stage import usable
 from wav2vec_u.matching.batches import draw_within
-from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm
+from wav2vec_u.matching.frame_hmm import HMM_NAME
 from wav2vec_u.runtime.artifact import Work, read_record
 from wav2vec_u.runtime.device import pick_device
 from wav2vec_u.runtime.errors import UserError
@@ -39,13 +40,14 @@ def run(
     whole: bool,
     language: str,
     silence: Path,
+    segments: Path,
     text: Path,
     graph: Path,
     selftrain: Path,
     decode: Path,
     words: Path,
 ) -> None:
-    """Fine-tune the encoder round by round, and keep the best round if it beats what was before.
+    """Fine-tune the encoder round by round, and keep the last round that helped.
 
     Then the folder gets what `model.AdaptedModel.load` reads, and ``hypotheses.jsonl`` in the form
     of the words stage. In any case it gets ``round_NN/`` and ``log.jsonl``; no round where the
@@ -55,8 +57,8 @@ def run(
     Parameters
     ----------
     work : Work
-        Resumed round by round, and inside a round. Gets the counts ``rounds``, ``best_round``,
-        ``gain`` and ``taken``, or ``skipped``.
+        Resumed round by round, and inside a round. Gets the counts ``rounds`` (that helped),
+        ``agreement``, ``agreement_before`` and ``taken``, or ``skipped``.
     config : AdaptConfig
     search : WordsConfig
         How words are looked for.
@@ -65,7 +67,7 @@ def run(
     whole : bool
         Whether the encoder hears utterances with their pauses (`SilenceConfig.mode` ``mask``).
     language : str
-    silence, text, graph, selftrain, decode, words : Path
+    silence, segments, text, graph, selftrain, decode, words : Path
         Finished artefacts.
 
     Raises
@@ -95,30 +97,32 @@ def run(
         _skip(work, "hardly anything was heard")
         return
     recordings = Recordings(utterances, [item.id for item in heard], whole)
-    hmm = FrameHmm.load(selftrain / HMM_NAME)
     rounds = Rounds(
         work.folder,
         encoder,
+        Teacher.load(selftrain, segments),
         recordings,
         Language(
             PhoneText(text).phones,
             language,
-            hmm.language,
-            hmm.stay,
             SearchSettings.of(graph, search) if usable(graph) else None,
         ),
         config,
     )
     try:
-        gains = rounds.run(heard, work.resumed)
+        best = rounds.run(heard, work.resumed)
     except FloatingPointError as error:
         raise UserError(f"adapt: {error}; lower adapt.learning_rate") from error
-    best = gains.index(max(gains))
-    taken = gains[best] >= _gain_before(selftrain)
-    if taken:
+    if best is not None:
         for path in rounds.place(best).iterdir():
             shutil.copyfile(path, work.folder / path.name)
-    work.counts.update(rounds=len(gains), best_round=best, gain=gains[best], taken=taken)
+    figures = rounds.figures(best or 0)
+    work.counts.update(
+        rounds=0 if best is None else best + 1,
+        agreement=figures["agreement"],
+        agreement_before=figures["agreement_before"],
+        taken=best is not None,
+    )
 
 
 def is_taken(adapt: Path) -> bool:
@@ -132,10 +136,8 @@ def _why_not(config: AdaptConfig, encoder: str, selftrain: Path) -> str | None:
         return "adapt.method is none"
     if encoder == "mfcc":
         return "mfcc has nothing that could learn"
-    if config.method == "auto" and find_encoder(encoder) is not None:
-        # Measured (RESULTS.md): its gain rises above that of its teacher, its errors do not fall.
-        return "small encoders have not become better by it; set adapt.method=encoder to try it"
-    if config.method == "auto" and pick_device(config.device).type == "cpu":
+    own = find_encoder(encoder) is not None
+    if config.method == "auto" and not own and pick_device(config.device).type == "cpu":
         return "it would take days without a GPU; set adapt.method=encoder to do it all the same"
     if not (selftrain / HMM_NAME).exists():
         return "there is no phone trigram"
@@ -168,10 +170,3 @@ def _well_heard(heard: Sequence[WordHypothesis], min_confidence: float) -> int:
             if not lies_in(phone, doubtful):
                 seconds[phone.phone] += phone.end_s - phone.start_s
     return sum(length >= LEAST_SECONDS for length in seconds.values())
-
-
-def _gain_before(selftrain: Path) -> float:
-    record = read_record(selftrain)
-    if record is None:
-        raise UserError(f"{selftrain}: is not finished; run it again")
-    return float(record.counts.get("gain", float("-inf")))

@@ -89,32 +89,6 @@ class AcousticModel(nn.Module):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze_backbone):
             hidden = self.backbone(waveforms, lengths, masks)  # (B, T', D)
-        return self._emit(hidden, lengths)
-
-    def hear(
-        self, waveforms: torch.Tensor, lengths: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Compute log-probabilities, and what they were made from.
-
-        Parameters
-        ----------
-        waveforms, lengths : tensor
-            As for `forward`.
-
-        Returns
-        -------
-        log_probs, counts : tensor
-            As of `forward`.
-        hidden : (B, T, D) tensor
-            The step of the encoder that each output belongs to.
-        """
-        hidden = self.backbone(waveforms, lengths, None)  # (B, T', D)
-        log_probs, counts = self._emit(hidden, lengths)
-        return log_probs, counts, hidden.repeat_interleave(self.outputs_per_step, dim=1)
-
-    def _emit(
-        self, hidden: torch.Tensor, lengths: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
         logits = self.head(self.dropout(hidden))  # (B, T', outputs * (V + 1))
         logits = logits.reshape(len(logits), -1, self.blank + 1)  # (B, T, V + 1)
         counts = [self.n_outputs(int(length)) for length in lengths]

@@ -153,22 +153,6 @@ class FinetunedModel:
             for log_probs in emit(self.network, waveforms, self.device)
         ]
 
-    def hear(self, waveforms: list[Samples]) -> list[tuple[Emission, Emission]]:
-        """Compute log-probabilities, and the step of the encoder that each was made from.
-
-        Returns
-        -------
-        list of (emission (T, V + 1), hidden (T, D)), float32
-            See `emissions`.
-        """
-        return [
-            (
-                np.asarray(log_probs.cpu().numpy(), dtype=np.float32),
-                np.asarray(hidden.float().cpu().numpy(), dtype=np.float32),
-            )
-            for log_probs, hidden in hear(self.network, waveforms, self.device)
-        ]
-
     def transcribe(self, waveforms: list[Samples]) -> list[list[str]]:
         """Return the symbols of the best path (greedy CTC); see `emissions` for the parameters.
 
@@ -181,18 +165,11 @@ class FinetunedModel:
         ]
 
 
+@torch.inference_mode()
 def emit(
     network: AcousticModel, waveforms: list[Samples], device: torch.device
 ) -> list[torch.Tensor]:
-    """Compute the log-probabilities of each waveform, (T, V + 1) on the device; see `hear`."""
-    return [log_probs for log_probs, _ in hear(network, waveforms, device)]
-
-
-@torch.inference_mode()
-def hear(
-    network: AcousticModel, waveforms: list[Samples], device: torch.device
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Compute log-probabilities and hidden steps of each waveform: (T, V + 1) and (T, D).
+    """Compute the log-probabilities of each waveform, (T, V + 1) on the device.
 
     The network must be in evaluation mode. The result of a waveform does not depend on the others.
 
@@ -201,8 +178,7 @@ def hear(
     UserError
         If the device's memory is too small for the batch.
     """
-    nothing = torch.zeros(0, network.blank + 1), torch.zeros(0, network.backbone.dim)
-    results = [nothing for _ in waveforms]
+    results = [torch.zeros(0, network.blank + 1) for _ in waveforms]
     groups: dict[int, list[int]] = defaultdict(list)
     for index, waveform in enumerate(waveforms):
         if network.n_outputs(len(waveform)) > 0:
@@ -210,12 +186,11 @@ def hear(
     for members in groups.values():
         batch, lengths = pad([waveforms[index] for index in members], device)
         try:
-            log_probs, counts, hidden = network.hear(batch, lengths)  # (B, T, V + 1), (B,), ...
+            log_probs, counts = network(batch, lengths)  # (B, T, V + 1), (B,)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(batch, device) from error
         for row, index in enumerate(members):
-            count = int(counts[row])
-            results[index] = log_probs[row, :count], hidden[row, :count]
+            results[index] = log_probs[row, : int(counts[row])]
     return results
 
 

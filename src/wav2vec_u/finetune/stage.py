@@ -170,7 +170,7 @@ def run(
         "best_update": result.best_update,
         "train_utterances": result.train_utterances,
         "train_hours": result.train_seconds / 3600,
-        "validation_utterances": result.validation_utterances,
+        "validation_utterances": len(result.held_out),
         "recordings_without_transcript": labelled.without_transcript,
     }
     test = [

@@ -57,7 +57,9 @@ class FinetuneResult:
     validation_error_rate : float
         Of its units, greedy, percent.
     best_update : int
-    train_utterances, validation_utterances : int
+    train_utterances : int
+    held_out : list of str
+        Ids of the utterances it was validated with.
     train_seconds : float
     rejected : list of Rejection
         Utterances that could not be learned from: ``too_long``, ``too_short``, ``empty``,
@@ -69,7 +71,7 @@ class FinetuneResult:
     validation_error_rate: float
     best_update: int
     train_utterances: int
-    validation_utterances: int
+    held_out: list[str]
     train_seconds: float
     rejected: list[Rejection]
 
@@ -135,7 +137,7 @@ def finetune(
         validation_error_rate=training.best["error_rate"],
         best_update=training.best["update"],
         train_utterances=len(data.train),
-        validation_utterances=len(data.validation),
+        held_out=[data.pack.ids[index] for index in data.validation],
         train_seconds=data.seconds(data.train),
         rejected=data.rejected,
     )

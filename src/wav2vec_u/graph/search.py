@@ -179,7 +179,7 @@ class WordSearch:
         lattice = self.search(scores)
         if lattice is None:
             return []
-        posteriors = lattice.posteriors(*scores.shape, _SCALE)
+        posteriors = lattice.posteriors(*scores.shape, scale=_SCALE)
         heard = lattice.words_heard(_SCALE)
         paths = lattice.best(number)
         found: dict[tuple[str, ...], Found] = {}

@@ -86,7 +86,7 @@ def test_stretches_of_a_recording_are_learned(
     )
     result = finetune(encoder, utterances, UNITS, config, tmp_path)
     assert result.validation_error_rate <= 10
-    assert (result.train_utterances, result.validation_utterances) == (19, 5)
+    assert (result.train_utterances, len(result.held_out)) == (19, 5)
     assert result.rejected == []
     rows = logged(tmp_path)
     assert [row["update"] for row in rows] == [50, 100, 150, 200]
@@ -241,7 +241,7 @@ def test_what_cannot_be_learned_from_is_left_out(
         "not_audio": 1,
         "duplicate": 1,
     }
-    assert result.train_utterances + result.validation_utterances == len(utterances)
+    assert result.train_utterances + len(result.held_out) == len(utterances)
 
 
 def test_nothing_left_to_learn(encoder: str, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_given_utterances_validate(
 ) -> None:
     utterances = long_recording[1]
     result = finetune(encoder, utterances[:20], UNITS, FEW, tmp_path, validation=utterances[20:23])
-    assert (result.train_utterances, result.validation_utterances) == (20, 3)
+    assert (result.train_utterances, len(result.held_out)) == (20, 3)
 
 
 def test_the_linear_layer_has_a_learning_rate_of_its_own(
