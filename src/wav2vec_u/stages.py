@@ -12,7 +12,7 @@ from wav2vec_u.config import RunConfig
 from wav2vec_u.corpus import stage as corpus
 from wav2vec_u.corpus.sources import read_sources
 from wav2vec_u.decode import stage as decode
-from wav2vec_u.encoder.shipped import find_encoder
+from wav2vec_u.encoder.shipped import identify_encoder
 from wav2vec_u.evaluate import stage as evaluate
 from wav2vec_u.features import stage as features
 from wav2vec_u.graph import stage as graph
@@ -134,11 +134,7 @@ def _start_features(work: Work, run: RunInputs) -> None:
 
 
 def _read_encoder(run: RunInputs) -> dict[str, str]:
-    encoder = run.config.features.encoder
-    folder = find_encoder(encoder) or Path(encoder)
-    if not folder.is_dir():
-        return {}
-    return {"encoder": stamp_files(sorted(path for path in folder.rglob("*") if path.is_file()))}
+    return {"encoder": identify_encoder(run.config.features.encoder)}
 
 
 def _start_segments(work: Work, run: RunInputs) -> None:

@@ -20,7 +20,7 @@ from wav2vec_u.corpus.rejections import (
     summary,
     write_rejections,
 )
-from wav2vec_u.encoder.shipped import find_encoder
+from wav2vec_u.encoder.shipped import identify_encoder
 from wav2vec_u.evaluate.error_rate import (
     Errors,
     bootstrap_interval,
@@ -82,7 +82,7 @@ def finetune_artifact(
     inputs = {
         "references": hash_files([references]),
         "recordings": stamp_files(Path(recording.audio) for recording in labelled.recordings),
-        "encoder": _identify(encoder),
+        "encoder": identify_encoder(encoder),
     }
     expected = artifact.fingerprint(
         schema=artifact.SCHEMA,
@@ -324,13 +324,6 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 3) if math.isfinite(value) else None  # JSON has no NaN
     return value
-
-
-def _identify(encoder: str) -> str:
-    folder = find_encoder(encoder) or Path(encoder)
-    if not folder.is_dir():
-        return encoder
-    return stamp_files(sorted(path for path in folder.rglob("*") if path.is_file()))
 
 
 def _refuse_foreign(out: Path) -> None:

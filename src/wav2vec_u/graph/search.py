@@ -179,7 +179,8 @@ class WordSearch:
         lattice = self.search(scores)
         if lattice is None:
             return []
-        posteriors = lattice.posteriors(*scores.shape, scale=_SCALE)
+        n_frames, n_outputs = scores.shape
+        posteriors = lattice.posteriors(n_frames, n_outputs, _SCALE)
         heard = lattice.words_heard(_SCALE)
         paths = lattice.best(number)
         found: dict[tuple[str, ...], Found] = {}
