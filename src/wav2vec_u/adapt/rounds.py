@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -224,34 +224,25 @@ class Rounds:
 
     def _reader(self, store: SegmentStore, labelled: Sequence[LabelledUtterance]) -> Reader:
         config, hmm = self._config, self._teacher.model.hmm
-        places = {name: i for i, name in enumerate(store.ids)}
-        prior = mean_probabilities(
-            store.vectors(places[utterance.id])[:, : len(self._language.phones)]
-            for utterance in labelled
-            if utterance.id in places
-        )
+        n_phones = len(self._language.phones)
+        prior = mean_probabilities(rows[:, :n_phones] for _, rows in _with_rows(labelled, store))
         return Reader(FrameHmm(hmm.language, prior, config.power, hmm.stay), config.teacher_weight)
 
     def _agreement(
         self,
         store: SegmentStore,
         reader: Reader,
-        held_out: Collection[LabelledUtterance],
+        held_out: Iterable[LabelledUtterance],
         rate_hz: float,
     ) -> dict[str, float]:
         """Return the share of outputs whose label is the likeliest phone, together and before.
 
         Pauses do not count.
         """
-        places = {name: i for i, name in enumerate(store.ids)}
+        n_phones = len(self._language.phones)
         together = before = known = 0
-        for utterance in held_out:
-            if utterance.id not in places:
-                continue
-            rows = store.vectors(places[utterance.id])
-            labels = phone_labels(
-                utterance.timed or (), len(rows), rate_hz, len(self._language.phones)
-            )
+        for utterance, rows in _with_rows(held_out, store):
+            labels = phone_labels(utterance.timed or (), len(rows), rate_hz, n_phones)
             said = (labels != UNKNOWN) & (labels != PAUSE)
             known += int(said.sum())
             together += int((reader.likelihoods(rows).argmax(axis=1) == labels)[said].sum())
@@ -284,6 +275,16 @@ class Rounds:
             return figures
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: is damaged; remove {self._folder} and run again") from error
+
+
+def _with_rows(
+    utterances: Iterable[LabelledUtterance], store: SegmentStore
+) -> Iterator[tuple[LabelledUtterance, _Floats]]:
+    """Yield what is known of the outputs of each utterance, (T, 2 V); some may have none."""
+    places = {name: i for i, name in enumerate(store.ids)}
+    for utterance in utterances:
+        if utterance.id in places:
+            yield utterance, store.vectors(places[utterance.id])
 
 
 def _read_phones(
