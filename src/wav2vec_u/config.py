@@ -497,7 +497,9 @@ class SelftrainConfig(Settings):
         0.9, description="posterior above which a phone becomes a label, where no words are found"
     )
     word_sure: Probability = Field(
-        0.5, description="posterior, given all possible words, above which a phone becomes a label"
+        0.5,
+        description="posterior, given all possible words with costs halved, above which a phone "
+        "becomes a label",
     )
     synthetic_share: Probability = Field(
         0.5, description="of the synthetic speech, heard beside the recordings, if there is any"

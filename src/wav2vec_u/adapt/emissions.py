@@ -47,7 +47,8 @@ def write_emissions(
     Returns
     -------
     list of Rejection
-        Utterances left out: ``too_short`` for an output, or why they could not be decoded.
+        Utterances left out: ``too_short`` for an output, ``not_finite`` where the teacher's scores
+        are not, or why they could not be decoded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rate_hz = network.output_rate_hz
@@ -74,7 +75,11 @@ def write_emissions(
                     rejected.append(Rejection(utterance.id, "too_short", detail))
                     continue
                 starts = times_in_recording(utterance, whole, len(heard), rate_hz)
-                taught = teacher.say(utterance.id, middles_of(starts, rate_hz))
+                try:
+                    taught = teacher.say(utterance.id, middles_of(starts, rate_hz))
+                except FloatingPointError as error:
+                    rejected.append(Rejection(utterance.id, "not_finite", str(error)))
+                    continue
                 writer.append(
                     utterance.id,
                     _as_segments(np.concatenate([heard, taught], axis=1)),

@@ -52,7 +52,7 @@ from wav2vec_u.runtime.files import write_json, write_jsonl
 from wav2vec_u.segments import stage as segments_stage
 from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.selftrain.frame_model import FrameModel
-from wav2vec_u.silence.speech import Utterance, write_speech
+from wav2vec_u.silence.speech import Utterance, read_speech, write_speech
 from wav2vec_u.text import stage as text_stage
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.words.hypotheses import FILE_NAME, WordHypothesis, read_word_hypotheses
@@ -419,3 +419,22 @@ def test_what_cannot_be_heard_is_listed(planted: Planted, adapted: Path, tmp_pat
     assert {item.what for item in left_out} == {"gone", "short"}
     assert {item.reason for item in left_out if item.what == "short"} == {"too_short"}
     assert SegmentStore(tmp_path / "rows").ids == ["whole"]
+
+
+def test_what_makes_no_sense_to_the_teacher_is_listed(
+    planted: Planted, adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = AdaptedModel.load(adapted, PhoneText(planted.root / "text").phones).network
+    teacher = Teacher.load(planted.root / "selftrain", planted.root / "segments")
+    say = Teacher.say
+
+    def stumbling(self: Teacher, utterance: str, middles: NDArray[np.float32]) -> Any:
+        if utterance == "r01":
+            raise FloatingPointError("the generator's scores are not finite")
+        return say(self, utterance, middles)
+
+    monkeypatch.setattr(Teacher, "say", stumbling)
+    utterances = read_speech(planted.root / "silence")[:3]
+    (left_out,) = write_emissions(tmp_path / "rows", network, teacher, utterances, False, 10.0)
+    assert (left_out.what, left_out.reason) == ("r01", "not_finite")
+    assert sorted(SegmentStore(tmp_path / "rows").ids) == ["r00", "r02"]
