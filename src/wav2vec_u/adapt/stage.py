@@ -51,7 +51,7 @@ def run(
 
     Then the folder gets what `model.AdaptedModel.load` reads, and ``hypotheses.jsonl`` in the form
     of the words stage. In any case it gets ``round_NN/`` and ``log.jsonl``; no round where the
-    method is ``none``, the encoder cannot learn (``mfcc``), would not be worth it (``auto``), or
+    method is ``none``, the encoder cannot learn (``mfcc``), would take too long (``auto``), or
     nothing was heard.
 
     Parameters
