@@ -216,6 +216,9 @@ class PretrainConfig(Settings):
         description="HuBERT's, which learns from tens of hours, or wav2vec 2.0's",
     )
     network: NetworkConfig = NetworkConfig()
+    added_blocks: Annotated[int, Field(ge=0)] = Field(
+        0, description="on top of those of the encoder to start from; they begin as the identity"
+    )
     masked_prediction: MaskedPredictionConfig = MaskedPredictionConfig(unmasked_weight=0.3)
     contrastive: ContrastiveConfig = ContrastiveConfig()
     spoken: SpokenConfig = SpokenConfig()

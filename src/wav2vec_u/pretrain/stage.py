@@ -26,6 +26,7 @@ from wav2vec_u.encoder.checkpoint import (
     load_network,
     save_encoder,
 )
+from wav2vec_u.encoder.deepen import deepen
 from wav2vec_u.encoder.network import SpeechNetwork
 from wav2vec_u.encoder.shipped import find_encoder
 from wav2vec_u.pretrain.pack import AudioPack, write_pack
@@ -82,7 +83,7 @@ def pretrain(
         `corpus`, `silence` and `pretrain` are used.
     start : Path or None
         Encoder to go on from, instead of random weights, ``base`` being the one that ships; the
-        shape of the network is its own.
+        shape of the network is its own, but for `added_blocks`.
     deadline : float or None
         On the clock of `time.monotonic`, seconds: stop after the first checkpoint, or before the
         first round, that comes later.
@@ -464,7 +465,11 @@ def _holds(folder: Path, network: SpeechNetwork, info: dict[str, Any]) -> bool:
 
 def _untrained(config: PretrainConfig, start: Path | None) -> SpeechNetwork:
     if start is not None:
-        return load_network(start)
+        return deepen(load_network(start), config.added_blocks, config.seed)
+    if config.added_blocks:
+        raise UserError(
+            "pretrain.added_blocks: there is no --start to add them to; set network.blocks"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_generator(config.seed, "network").initial_seed())
         return SpeechNetwork(config.network)

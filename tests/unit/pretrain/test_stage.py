@@ -17,7 +17,7 @@ from tiny_pretrain import RATE, TINY, tiny_network
 from typer.testing import CliRunner
 
 from wav2vec_u.cli import app
-from wav2vec_u.config import RunConfig, load_config
+from wav2vec_u.config import RunConfig, TargetRound, load_config
 from wav2vec_u.encoder.checkpoint import load_description, load_network, save_encoder
 from wav2vec_u.features.own import OwnEncoder
 from wav2vec_u.pretrain import stage, train
@@ -374,6 +374,17 @@ def test_on_from_an_encoder(songs: Path, tmp_path: Path) -> None:
     save_encoder(start, tiny_network(shape, seed=4), {})
     pretrain([songs], tmp_path / "out", slow, start)
     assert made_anew(before, tmp_path / "out") == ["round-1", "encoder"]
+
+
+def test_deeper_than_the_encoder_it_starts_from(songs: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    save_encoder(start, tiny_network(), {})
+    rounds = (TargetRound(targets=TINY.blocks, clusters=4, updates=2),)  # a block that is new
+    deeper = settings(rounds=rounds, added_blocks=1)
+    pretrain([songs], tmp_path / "out", deeper, start)
+    assert load_network(tmp_path / "out" / "encoder").config.blocks == TINY.blocks + 1
+    with pytest.raises(UserError, match=r"pretrain\.added_blocks: there is no --start"):
+        pretrain([songs], tmp_path / "other", deeper)
 
 
 def test_a_random_start_is_that_of_the_seed(finished: Path, songs: Path, tmp_path: Path) -> None:
