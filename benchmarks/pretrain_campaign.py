@@ -12,6 +12,9 @@ why. Only recordings of split ``train`` are heard, and transcripts are left behi
 With `--texts` synthetic speech of the texts in a folder is learned from beside the recordings
 (`pretrain.spoken`); `base` was made with it.
 
+A size has one step or more, each going on from the encoder of the one before (`step-N` in the
+folder); the encoder of the last stands in ``encoder`` in the end.
+
 With `--minutes` the training stops after the first checkpoint beyond that time, with exit code 75;
 the same command goes on. Where the machine that trains has no corpora, send it chunks, and fetch
 the encoder in shards:
@@ -30,6 +33,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -42,9 +46,9 @@ from typing import Any
 from campaign.chunks import pack, unpack
 from campaign.recordings import Clip, gather, read_unpacked, spread, write_manifests, write_tones
 from campaign.shards import join, split
-from campaign.sizes import FOCUS_CORPORA, SIZES, Size, with_speech
+from campaign.sizes import SIZES, Size, Step, with_speech
 from wav2vec_u.config import RunConfig
-from wav2vec_u.encoder.checkpoint import WEIGHTS, load_description
+from wav2vec_u.encoder.checkpoint import DESCRIPTION, WEIGHTS, load_description
 from wav2vec_u.pretrain.stage import ENCODER_NAME, prepare_input, pretrain
 from wav2vec_u.pretrain.train import LOG_NAME, Unfinished
 from wav2vec_u.runtime.errors import UserError
@@ -58,7 +62,6 @@ MIB = 1 << 20
 CHUNK_MIB = 60.0
 SHARD_MIB = 16.0
 PIECES_NAME = "pieces.jsonl"
-FOCUS_NAME = "focus"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,21 +78,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(given: argparse.Namespace) -> int:
     size = SIZES[given.size]
     if given.texts is not None:
-        size = replace(
-            size,
-            config=with_speech(size.config, given.texts),
-            focus=None if size.focus is None else with_speech(size.focus, given.texts),
-        )
+        steps = (replace(step, config=with_speech(step.config, given.texts)) for step in size.steps)
+        size = replace(size, steps=tuple(steps))
     given.out.mkdir(parents=True, exist_ok=True)
-    manifests = write_manifests(_clips(given, size), given.out, size.config.threads)
+    clips = _clips(given, size)
     started = time.monotonic()
     deadline = None if given.minutes is None else started + 60 * given.minutes
+    folders = [given.out / f"step-{number}" for number in range(1, len(size.steps) + 1)]
     finished = True
+    start = None
     try:
-        _prepare(manifests, given.out, size.config)
-        pretrain(manifests, given.out, size.config, deadline=deadline)
-        if size.focus is not None:
-            _focus(given, size, size.focus, deadline)
+        for step, folder in zip(size.steps, folders, strict=True):
+            _take(step, folder, clips, start, deadline)
+            start = folder / ENCODER_NAME
     except Unfinished:
         finished = False
     with MetricsLog(given.out / PIECES_NAME) as log:
@@ -98,11 +99,13 @@ def _train(given: argparse.Namespace) -> int:
     if not finished:
         print(json.dumps({"name": name, "finished": False, **_pieces(given.out)}))
         return UNFINISHED
-    figures = _figures(given.out, size.config)
-    if size.focus is not None:
-        figures["focus"] = _figures(given.out / FOCUS_NAME, size.focus)
-    print(json.dumps({"name": name, "finished": True, **figures, **_pieces(given.out)}))
-    return 0 if all(last < first for first, last in figures["validation_by_round"]) else FAILED
+    _copy_encoder(folders[-1] / ENCODER_NAME, given.out / ENCODER_NAME)
+    figures = [
+        _figures(folder, step.config) for folder, step in zip(folders, size.steps, strict=True)
+    ]
+    print(json.dumps({"name": name, "finished": True, "steps": figures, **_pieces(given.out)}))
+    losses = [pair for step_figures in figures for pair in step_figures["validation_by_round"]]
+    return 0 if all(last < first for first, last in losses) else FAILED
 
 
 def _clips(given: argparse.Namespace, size: Size) -> list[Clip]:
@@ -117,15 +120,21 @@ def _clips(given: argparse.Namespace, size: Size) -> list[Clip]:
     return clips if size.most_clips is None else spread(clips, size.most_clips)
 
 
-def _focus(
-    given: argparse.Namespace, size: Size, config: RunConfig, deadline: float | None
+def _take(
+    step: Step, folder: Path, clips: Sequence[Clip], start: Path | None, deadline: float | None
 ) -> None:
-    """Go on with the encoder on some of the corpora; the result stands in ``focus/encoder``."""
-    out = given.out / FOCUS_NAME
-    out.mkdir(exist_ok=True)
-    clips = [clip for clip in _clips(given, size) if clip.name.startswith(FOCUS_CORPORA)]
-    manifests = write_manifests(clips, out, 1)
-    pretrain(manifests, out, config, start=given.out / ENCODER_NAME, deadline=deadline)
+    """Pre-train once, from the encoder `start` where there is one."""
+    folder.mkdir(exist_ok=True)
+    heard = [clip for clip in clips if step.corpora is None or clip.name.startswith(step.corpora)]
+    manifests = write_manifests(heard, folder, step.config.threads)
+    _prepare(manifests, folder, step.config)
+    pretrain(manifests, folder, step.config, start=start, deadline=deadline)
+
+
+def _copy_encoder(source: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for name in (WEIGHTS, DESCRIPTION):
+        shutil.copyfile(source / name, target / name)
 
 
 def _prepare(manifests: Sequence[Path], out: Path, config: RunConfig) -> None:

@@ -42,6 +42,8 @@ from campaign.sizes import READERS, SIZES, TEST, with_speech  # noqa: E402
 
 SECRET = "unspeakable"
 KIB = 1 << 10
+CPU_STEP = SIZES["cpu"].steps[0]
+TEST_STEP = TEST.steps[0]
 
 
 @pytest.fixture
@@ -242,7 +244,7 @@ def test_groups_fit_and_keep_the_order(
 
 def test_shards_join_into_the_same_file(tmp_path: Path) -> None:
     encoder = tmp_path / "encoder"
-    save_encoder(encoder, SpeechNetwork(TEST.config.pretrain.network), {"made": "for a test"})
+    save_encoder(encoder, SpeechNetwork(TEST_STEP.config.pretrain.network), {"made": "for a test"})
     paths = split(encoder, tmp_path / "shards", 20 * KIB)
     assert len(paths) > 2
     assert all(path.stat().st_size <= 20 * KIB for path in paths)
@@ -254,7 +256,7 @@ def test_shards_join_into_the_same_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["missing", "flipped", "index"])
 def test_damaged_shards_make_no_encoder(tmp_path: Path, damage: str) -> None:
     encoder = tmp_path / "encoder"
-    save_encoder(encoder, SpeechNetwork(TEST.config.pretrain.network), {})
+    save_encoder(encoder, SpeechNetwork(TEST_STEP.config.pretrain.network), {})
     paths = split(encoder, tmp_path / "shards", 20 * KIB)
     broken = tmp_path / "shards" / "shards.json" if damage == "index" else paths[1]
     if damage == "missing":
@@ -283,17 +285,19 @@ class Clock(SimpleNamespace):
 
 def test_the_sizes_keep_to_what_ships() -> None:
     for size in SIZES.values():
-        network = SpeechNetwork(size.config.pretrain.network)
+        added = sum(step.config.pretrain.added_blocks for step in size.steps)
+        shape = size.steps[0].config.pretrain.network
+        network = SpeechNetwork(shape.model_copy(update={"blocks": shape.blocks + added}))
         parameters = sum(weight.numel() for weight in network.parameters())
         assert parameters <= 25e6
         assert 2 * parameters <= 48e6  # half precision; the package has room for 50 MB
 
 
-def test_the_cpu_size_is_the_default_network_and_goes_on_with_two_voices(
+def test_the_cpu_size_is_the_default_network_and_every_other_step_hears_two_voices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = SIZES["cpu"]
-    assert size.config.pretrain.network == campaign.RunConfig().pretrain.network
+    assert size.steps[0].config.pretrain.network == campaign.RunConfig().pretrain.network
     clips = [
         Clip(f"{corpus}/audio/0.opus", tmp_path / "0.opus", "a")
         for corpus in ("an4_en", "rhasspy_kathleen_en", "rhasspy_kerstin_de")
@@ -302,23 +306,23 @@ def test_the_cpu_size_is_the_default_network_and_goes_on_with_two_voices(
     heard: dict[str, Any] = {}
 
     def pretrain(manifests: list[Path], out: Path, config: Any, **options: Any) -> None:
-        heard.update(text=manifests[0].read_text(encoding="utf-8"), config=config, **options)
+        text = "".join(manifest.read_text(encoding="utf-8") for manifest in manifests)
+        heard.update(text=text, config=config, **options)
 
     monkeypatch.setattr(campaign, "pretrain", pretrain)
-    monkeypatch.setattr(campaign, "_clips", lambda given, size: clips)
-    asked = SimpleNamespace(out=tmp_path)
-    assert size.focus is not None
-    campaign._focus(asked, size, size.focus, None)
-    assert "kathleen" in heard["text"] and "kerstin" in heard["text"]
-    assert "an4" not in heard["text"]
-    assert heard["start"] == tmp_path / "encoder"
-    assert heard["config"] == size.focus
+    monkeypatch.setattr(campaign, "_prepare", lambda *_: None)
+    for number, step in enumerate(size.steps):
+        campaign._take(step, tmp_path / f"step-{number}", clips, tmp_path / "encoder", None)
+        assert "kathleen" in heard["text"] and "kerstin" in heard["text"]
+        assert ("an4" in heard["text"]) == (number in (0, 2))
+        assert heard["start"] == tmp_path / "encoder"
+        assert heard["config"] == step.config
 
 
 def test_texts_are_read_by_their_own_voices_and_by_others(tmp_path: Path) -> None:
     for name in ("en_books.txt", "de_books.txt", "xx_books.txt"):
         (tmp_path / name).write_text("A line\n", encoding="utf-8")
-    config = with_speech(SIZES["cpu"].config, tmp_path)
+    config = with_speech(CPU_STEP.config, tmp_path)
     read = [(script.file.name, script.voices[0]) for script in config.pretrain.spoken.scripts]
     assert read == [
         ("de_books.txt", "de"),
@@ -327,9 +331,9 @@ def test_texts_are_read_by_their_own_voices_and_by_others(tmp_path: Path) -> Non
         ("en_books.txt", "latin"),
     ]
     # Nothing else changes, and without texts there is no speech.
-    without = config.pretrain.model_copy(update={"spoken": SIZES["cpu"].config.pretrain.spoken})
-    assert without == SIZES["cpu"].config.pretrain
-    assert not SIZES["cpu"].config.pretrain.spoken.scripts
+    without = config.pretrain.model_copy(update={"spoken": CPU_STEP.config.pretrain.spoken})
+    assert without == CPU_STEP.config.pretrain
+    assert not CPU_STEP.config.pretrain.spoken.scripts
 
 
 def test_all_readers_have_a_voice() -> None:
@@ -339,7 +343,7 @@ def test_all_readers_have_a_voice() -> None:
 
 def test_a_folder_without_texts_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no text such as en_\*\.txt"):
-        with_speech(SIZES["cpu"].config, tmp_path)
+        with_speech(CPU_STEP.config, tmp_path)
 
 
 def test_the_test_size_makes_an_encoder_that_has_learned(
@@ -352,23 +356,31 @@ def test_the_test_size_makes_an_encoder_that_has_learned(
     assert campaign.main(command) == 0
     claim = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert claim["name"] == "pretrain_campaign_test"
-    assert (claim["finished"], claim["pieces"], claim["updates"]) == (True, 2, 120)
-    assert claim["hours"] == pytest.approx(30 * 2 / 3600, abs=0.001)
-    for number, (first, last) in enumerate(claim["validation_by_round"], start=1):
-        assert last < first - 0.1
-        log = list(read_jsonl(tmp_path / f"round-{number}" / LOG_NAME))
-        assert last == log[-1]["validation_loss"]
-    assert claim["bytes"] == (tmp_path / "encoder" / WEIGHTS).stat().st_size
-    network = load_network(tmp_path / "encoder")
-    assert claim["parameters"] == sum(weight.numel() for weight in network.parameters())
+    assert (claim["finished"], claim["pieces"]) == (True, 2)
+    assert [step["updates"] for step in claim["steps"]] == [120, 40]
+    for place, step in enumerate(claim["steps"], start=1):
+        folder = tmp_path / f"step-{place}"
+        assert step["hours"] == pytest.approx(30 * 2 / 3600, abs=0.001)
+        for number, (first, last) in enumerate(step["validation_by_round"], start=1):
+            assert last < first - 0.1
+            log = list(read_jsonl(folder / f"round-{number}" / LOG_NAME))
+            assert last == log[-1]["validation_loss"]
+        network = load_network(folder / "encoder")
+        assert step["parameters"] == sum(weight.numel() for weight in network.parameters())
+        assert step["bytes"] == (folder / "encoder" / WEIGHTS).stat().st_size
+    # What comes out is the last step's, a block deeper than the first's.
+    assert network.config.blocks == TEST_STEP.config.pretrain.network.blocks + 1
+    assert everything_under(tmp_path / "encoder") == everything_under(folder / "encoder")
 
 
 def test_pieces_make_the_same_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifests = write_manifests(write_tones(tmp_path / "tones"), tmp_path, 1)
-    rounds = [round_.model_copy(update={"updates": 15}) for round_ in TEST.config.pretrain.rounds]
+    rounds = [
+        round_.model_copy(update={"updates": 15}) for round_ in TEST_STEP.config.pretrain.rounds
+    ]
     shorter = {"rounds": tuple(rounds), "checkpoint_every": 5, "log_every": 5, "validate_every": 15}
-    config = TEST.config.model_copy(
-        update={"pretrain": TEST.config.pretrain.model_copy(update=shorter)}
+    config = TEST_STEP.config.model_copy(
+        update={"pretrain": TEST_STEP.config.pretrain.model_copy(update=shorter)}
     )
     pretrain(manifests, tmp_path / "straight", config)
     clock = Clock()
@@ -412,7 +424,7 @@ def test_the_commands_for_chunks_and_shards(
     assert run("unpack", first, "--out", unpacked) == campaign.UNFINISHED
     assert run("unpack", *others, "--out", unpacked) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["missing"] == []
-    save_encoder(tmp_path / "encoder", SpeechNetwork(TEST.config.pretrain.network), {})
+    save_encoder(tmp_path / "encoder", SpeechNetwork(TEST_STEP.config.pretrain.network), {})
     assert run("split", tmp_path / "encoder", "--out", tmp_path / "shards") == 0
     assert run("join", tmp_path / "shards", "--out", tmp_path / "joined") == 0
     assert run("join", tmp_path / "chunks", "--out", tmp_path / "none") == campaign.USER_ERROR
