@@ -197,11 +197,13 @@ class Recognizer:
         before = FrameModel.load(run_dir / "selftrain")
         hearing: Hearing = segments
         model: FrameReader = before
+        found = run_dir / "words"
         if is_taken(run_dir / "adapt"):
+            found = run_dir / "adapt"
             adapted = AdaptedModel.load(run_dir / "adapt", phones)
             hearing = EncoderHearing(adapted, config.silence.mode == "mask", before, segments)
             model = adapted.reader
-        return cls(config, hearing, model, phones, _load_words(run_dir, config, model))
+        return cls(config, hearing, model, phones, _load_words(run_dir, config, model, found))
 
     def transcribe(self, path: str | Path, alternatives: int = 0) -> Transcript:
         """Recognise one audio file of any length and sample rate.
@@ -264,12 +266,14 @@ class Recognizer:
         )
 
 
-def _load_words(run_dir: Path, config: RunConfig, model: FrameReader) -> WordDecoder | None:
+def _load_words(
+    run_dir: Path, config: RunConfig, model: FrameReader, found: Path
+) -> WordDecoder | None:
     """Load the word decoder; None where the run decodes no words."""
     graph = run_dir / "graph"
     if read_record(graph) is None or not usable(graph):
         return None
-    return WordDecoder.load(graph, model, run_dir / "text", config.words)
+    return WordDecoder.load(graph, model, run_dir / "text", config.words, found)
 
 
 def read_run_config(run_dir: Path) -> RunConfig:

@@ -82,11 +82,14 @@ class Language:
     name : str
     graph : SearchSettings or None
         Where words are to be found; None: phones alone.
+    phones_per_word : float or None
+        Of the text, see `words.stage.write_words`.
     """
 
     phones: list[str]
     name: str
     graph: SearchSettings | None
+    phones_per_word: float | None = None
 
 
 class Rounds:
@@ -255,7 +258,14 @@ class Rounds:
     def _transcribe(self, place: Path, store: SegmentStore, reader: Reader) -> None:
         phones = self._language.phones
         if self._language.graph is not None:
-            write_words(place, store, reader, phones, self._language.graph)
+            write_words(
+                place,
+                store,
+                reader,
+                phones,
+                self._language.graph,
+                self._language.phones_per_word,
+            )
             return
         write_jsonl(place / FILE_NAME, _read_phones(store, reader, phones))
         write_rejections(place, [])

@@ -97,15 +97,17 @@ def run(
         _skip(work, "hardly anything was heard")
         return
     recordings = Recordings(utterances, [item.id for item in heard], whole)
+    phone_text = PhoneText(text)
     rounds = Rounds(
         work.folder,
         encoder,
         Teacher.load(selftrain, segments),
         recordings,
         Language(
-            PhoneText(text).phones,
+            phone_text.phones,
             language,
             SearchSettings.of(graph, search) if usable(graph) else None,
+            phone_text.phones_per_word if search.word_cost == "auto" else None,
         ),
         config,
     )

@@ -98,8 +98,10 @@ class WordsConfig(Settings):
     max_active: PositiveInt = Field(
         4000, description="states that are followed at once, however wide the beam"
     )
-    word_cost: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="nats that every word costs, against many short ones"
+    word_cost: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
+        "auto",
+        description="nats that every word costs, against many short ones; `auto`: what makes words "
+        "as long in phones as those of the text (measured)",
     )
     scale: Annotated[float, Field(gt=0, le=2)] = Field(
         0.7,

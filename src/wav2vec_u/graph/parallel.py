@@ -31,13 +31,16 @@ class SearchSettings:
 
     @classmethod
     def of(cls, graph: Path, config: SelftrainConfig | WordsConfig) -> SearchSettings:
-        """Return how a graph is searched for labels, or for the words of a transcript."""
+        """Return how a graph is searched for labels, or for the words of a transcript.
+
+        A word cost that is still to be found (`word_cost.calibrate_word_cost`) is 0.
+        """
         return cls(
             graph,
             config.beam,
             config.lattice_beam,
             config.max_active,
-            config.word_cost,
+            0.0 if config.word_cost == "auto" else config.word_cost,
             config.scale,
         )
 

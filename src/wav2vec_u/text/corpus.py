@@ -135,6 +135,11 @@ class PhoneText:
         self._first_word = offsets[:-1]
         self._end_word = offsets[1:]
 
+    @property
+    def phones_per_word(self) -> float:
+        """Phones of a word, on average over all words as often as they occur."""
+        return float(len(self._flat) / (len(self._words) - 1))
+
     def __len__(self) -> int:
         return len(self._first_word)
 

@@ -16,6 +16,7 @@ from wav2vec_u.decode.transcript import Alternative, WordSpan
 from wav2vec_u.graph.fragments import is_fragment
 from wav2vec_u.graph.parallel import SearchSettings
 from wav2vec_u.graph.search import Found, FoundWord, WordSearch, require_phones
+from wav2vec_u.graph.word_cost import load_word_cost
 from wav2vec_u.selftrain.frame_model import FrameReader
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.text.spelling import SPELLING_NAME, Speller
@@ -55,8 +56,19 @@ class WordDecoder:
     speller: Speller | None = None
 
     @classmethod
-    def load(cls, graph: Path, model: FrameReader, text: Path, config: WordsConfig) -> WordDecoder:
+    def load(
+        cls, graph: Path, model: FrameReader, text: Path, config: WordsConfig, found: Path
+    ) -> WordDecoder:
         """Put together what the stages have made.
+
+        Parameters
+        ----------
+        graph, text : Path
+            Finished artefacts.
+        model : FrameReader
+        config : WordsConfig
+        found : Path
+            Where that model has found words: it says what a word costs, where `config` does not.
 
         Raises
         ------
@@ -64,8 +76,10 @@ class WordDecoder:
             If a file is missing or damaged, or they do not belong together.
         """
         require_phones(graph, PhoneText(text).phones)
-        search = SearchSettings.of(graph, config).open()
-        return cls(model, search, load_speller(graph))
+        settings = SearchSettings.of(graph, config)
+        if config.word_cost == "auto":
+            settings = replace(settings, word_cost=load_word_cost(found))
+        return cls(model, settings.open(), load_speller(graph))
 
     def decode(
         self, vectors: NDArray[np.float32], times: NDArray[np.float32], alternatives: int = 0

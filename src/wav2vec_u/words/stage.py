@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from wav2vec_u.decode.stage import output_times
 from wav2vec_u.graph.parallel import SearchSettings, find_all
 from wav2vec_u.graph.search import require_phones
 from wav2vec_u.graph.stage import usable
+from wav2vec_u.graph.word_cost import SAMPLE, calibrate_word_cost, save_word_cost
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.files import write_jsonl
 from wav2vec_u.runtime.progress import progress
@@ -32,13 +34,14 @@ def run(
 ) -> None:
     """Decode all utterances of all splits; nothing where no graph was built.
 
-    Writes ``hypotheses.jsonl`` and ``rejected.jsonl`` (``no_path``: no sequence of words fits the
-    utterance; ``not_finite``: its scores are not finite).
+    Writes ``hypotheses.jsonl``, ``word_cost.json`` (what a word was found to cost) and
+    ``rejected.jsonl`` (``no_path``: no sequence of words fits the utterance; ``not_finite``: its
+    scores are not finite).
 
     Parameters
     ----------
     work : Work
-        Gets the counts ``utterances``, ``words`` (found) and ``rejected``.
+        Gets the counts ``utterances``, ``words`` (found), ``word_cost`` and ``rejected``.
     config : WordsConfig
     segments, text, selftrain, graph : Path
         Finished artefacts.
@@ -58,6 +61,7 @@ def run(
         model,
         PhoneText(text).phones,
         SearchSettings.of(graph, config),
+        PhoneText(text).phones_per_word if config.word_cost == "auto" else None,
     )
     work.counts.update(written)
 
@@ -68,8 +72,11 @@ def write_words(
     model: FrameReader,
     phones: list[str],
     settings: SearchSettings,
+    phones_per_word: float | None,
 ) -> dict[str, Any]:
     """Decode all utterances of a store into ``hypotheses.jsonl`` and ``rejected.jsonl``.
+
+    What a word costs goes into ``word_cost.json``.
 
     Parameters
     ----------
@@ -81,11 +88,13 @@ def write_words(
     phones : list of str
         Names of its outputs.
     settings : SearchSettings
+    phones_per_word : float or None
+        Of the text: what a word costs is found by it. None: the cost stays that of `settings`.
 
     Returns
     -------
     dict
-        ``utterances``, ``words`` (found) and ``rejected``, by reason.
+        ``utterances``, ``words`` (found), ``word_cost`` and ``rejected``, by reason.
 
     Raises
     ------
@@ -93,6 +102,12 @@ def write_words(
         If the graph is of other phones.
     """
     require_phones(settings.graph, phones)
+    threads = torch.get_num_threads()
+    if phones_per_word is not None:
+        some = _sample(store, model)
+        cost = calibrate_word_cost(settings, some, phones_per_word, threads)
+        settings = replace(settings, word_cost=cost)
+    save_word_cost(folder, settings.word_cost)
     rejected: list[Rejection] = []
     counts = {"utterances": 0, "words": 0}
     not_finite: dict[int, str] = {}
@@ -105,7 +120,7 @@ def write_words(
                 not_finite[i] = str(error)
                 yield np.zeros((0, len(phones)), np.float32)
 
-    found = find_all(settings, scores(), torch.get_num_threads())
+    found = find_all(settings, scores(), threads)
     speller = load_speller(settings.graph)
 
     def rows() -> Iterator[dict[str, object]]:
@@ -131,4 +146,15 @@ def write_words(
 
     write_jsonl(folder / FILE_NAME, rows())
     write_rejections(folder, rejected)
-    return {**counts, "rejected": count_by_reason(rejected)}
+    return {**counts, "word_cost": settings.word_cost, "rejected": count_by_reason(rejected)}
+
+
+def _sample(store: SegmentStore, model: FrameReader) -> list[NDArray[np.float32]]:
+    """Return the likelihoods of utterances from everywhere in the store."""
+    likelihoods = []
+    for i in range(0, len(store), max(1, len(store) // SAMPLE)):
+        try:
+            likelihoods.append(model.likelihoods(store.vectors(i)))
+        except FloatingPointError:
+            continue  # listed where all are decoded
+    return likelihoods

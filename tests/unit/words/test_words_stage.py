@@ -16,6 +16,7 @@ from wav2vec_u.config import GraphConfig, TextConfig, WordsConfig
 from wav2vec_u.decode.greedy import PhoneSpan
 from wav2vec_u.decode.transcript import WordSpan
 from wav2vec_u.graph import stage as graph_stage
+from wav2vec_u.graph.parallel import SearchSettings
 from wav2vec_u.graph.search import Found, WordSearch
 from wav2vec_u.pipeline import Pipeline
 from wav2vec_u.recognizer import Recognizer
@@ -85,12 +86,13 @@ def run_stage(planted: Path, **settings: object) -> Work:
     return work
 
 
-def load_decoder(planted: Path) -> WordDecoder:
+def load_decoder(planted: Path, **settings: object) -> WordDecoder:
     return WordDecoder.load(
         planted / "graph",
         FrameModel.load(planted / "selftrain"),
         planted / "text",
-        WordsConfig(),
+        WordsConfig(**settings),
+        planted / "words",
     )
 
 
@@ -103,7 +105,11 @@ def test_planted_words_and_their_times(planted: Path) -> None:
     assert work.counts["utterances"] == 4
     assert work.counts["words"] == 6
     assert work.counts["rejected"] == {}
-    assert {path.name for path in work.folder.iterdir()} == {"hypotheses.jsonl", "rejected.jsonl"}
+    assert {path.name for path in work.folder.iterdir()} == {
+        "hypotheses.jsonl",
+        "rejected.jsonl",
+        "word_cost.json",
+    }
 
 
 def test_the_phones_of_the_words_and_their_times(planted: Path) -> None:
@@ -191,6 +197,27 @@ def test_other_words_are_told_where_they_are_asked_for(planted: Path) -> None:
         times = [(span.start_s, span.end_s) for span in item.words]
         assert all(start < end for start, end in times)
         assert times == sorted(times)
+
+
+def test_what_a_word_costs_is_found_by_the_text_and_kept(
+    planted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def calibrate(
+        settings: SearchSettings, scores: list[np.ndarray], phones_per_word: float, threads: int
+    ) -> float:
+        asked.extend([phones_per_word, len(scores)])
+        return 1.75
+
+    monkeypatch.setattr(stage, "calibrate_word_cost", calibrate)
+    assert run_stage(planted).counts["word_cost"] == 1.75
+    assert asked == [3.0, len(SAID)]  # all words of the text have three letters
+    assert load_decoder(planted).search._word_cost == 1.75
+    # A cost that is set is neither looked for nor overruled.
+    assert load_decoder(planted, word_cost=0.5).search._word_cost == 0.5
+    assert run_stage(planted, word_cost=0.5).counts["word_cost"] == 0.5
+    assert len(asked) == 2
 
 
 def test_an_utterance_without_a_path_is_listed(

@@ -1,0 +1,94 @@
+"""What a word has to cost so that words are as long as those of the text: no transcript is needed.
+
+A search among likelihoods that are often wrong prefers many short words to few long ones, or the
+other way round, and its errors show it: the words found have fewer phones than those of the text.
+The cost of a word is where that can be set right, and the text says what is right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wav2vec_u.graph.parallel import SearchSettings, find_all
+from wav2vec_u.runtime.errors import UserError
+from wav2vec_u.runtime.files import write_json
+
+FILE_NAME = "word_cost.json"
+COSTS = (0.0, 1.0, 2.0, 3.0, 4.0)  # nats that are tried, in order
+SAMPLE = 100  # utterances that are enough to count phones and words
+
+
+def calibrate_word_cost(
+    settings: SearchSettings,
+    scores: Sequence[NDArray[np.float32]],
+    phones_per_word: float,
+    threads: int,
+) -> float:
+    """Return the cost with which the words found have as many phones as words of the text.
+
+    Parameters
+    ----------
+    settings : SearchSettings
+        Its own cost does not matter.
+    scores : sequence of (T, V) float32
+        As `WordSearch.find` takes them, of some utterances.
+    phones_per_word : float
+        Of the text.
+    threads : int
+
+    Returns
+    -------
+    float
+        Nats. Between two of `COSTS` on a straight line; the least where words are long enough as
+        they are, and the greatest where they never are.
+    """
+    before_cost = before_length = 0.0
+    for cost in COSTS:
+        length = _phones_per_word(replace(settings, word_cost=cost), scores, threads)
+        if length >= phones_per_word:
+            if cost == COSTS[0]:
+                return cost
+            share = (phones_per_word - before_length) / (length - before_length)
+            return round(before_cost + share * (cost - before_cost), 2)
+        before_cost, before_length = cost, length
+    return COSTS[-1]
+
+
+def _phones_per_word(
+    settings: SearchSettings, scores: Sequence[NDArray[np.float32]], threads: int
+) -> float:
+    """Count what is found; 0 where no word is."""
+    phones = words = 0
+    for found in find_all(settings, scores, threads):
+        if found is not None:
+            phones += len(found.phones())
+            words += len(found.words)
+    return phones / words if words else 0.0
+
+
+def save_word_cost(folder: Path, cost: float) -> None:
+    """Write down a cost for those who search later."""
+    write_json(folder / FILE_NAME, {"word_cost": cost})
+
+
+def load_word_cost(folder: Path) -> float:
+    """Read the cost that `save_word_cost` wrote; 0 where nothing was searched yet.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return 0.0
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["word_cost"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: is damaged; remove {folder} and run again") from error
