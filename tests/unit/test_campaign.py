@@ -50,7 +50,11 @@ TEST_STEP = TEST.steps[0]
 def corpora(tmp_path: Path) -> Path:
     """Three corpora, of which two are allowed, and every transcript holds a secret."""
     rng = np.random.default_rng(0)
-    for corpus, count in (("an4_en", 6), ("rhasspy_kerstin_de", 5), ("alffa_amharic", 4)):
+    for corpus, count in (
+        ("speechocean762_en", 6),
+        ("rhasspy_kerstin_de", 5),
+        ("alffa_amharic", 4),
+    ):
         folder = tmp_path / "corpora" / corpus
         (folder / "audio").mkdir(parents=True)
         lines = ["path\tspeaker\tseconds\tsplit\ttext"]
@@ -80,13 +84,13 @@ def test_only_training_recordings_of_allowed_corpora(
 ) -> None:
     names = [clip.name for clip in gather(corpora)]
     kerstin = [f"rhasspy_kerstin_de/audio/{number:05d}.wav" for number in (0, 2, 3, 4)]
-    an4 = [f"an4_en/audio/{number:05d}.wav" for number in (0, 2, 3, 4, 5)]
-    assert names == kerstin + an4
+    ocean = [f"speechocean762_en/audio/{number:05d}.wav" for number in (0, 2, 3, 4, 5)]
+    assert names == kerstin + ocean
     assert "alffa_amharic: left out (said to be MIT" in capsys.readouterr().out
 
 
 def test_a_corpus_that_nobody_looked_at_is_left_out(corpora: Path) -> None:
-    (corpora / "an4_en").rename(corpora / "found_somewhere")
+    (corpora / "speechocean762_en").rename(corpora / "found_somewhere")
     assert {clip.speaker for clip in gather(corpora)} == {"rhasspy_kerstin_de:ana"}
 
 
@@ -300,7 +304,7 @@ def test_the_cpu_size_is_the_default_network_and_every_other_step_hears_two_voic
     assert size.steps[0].config.pretrain.network == campaign.RunConfig().pretrain.network
     clips = [
         Clip(f"{corpus}/audio/0.opus", tmp_path / "0.opus", "a")
-        for corpus in ("an4_en", "rhasspy_kathleen_en", "rhasspy_kerstin_de")
+        for corpus in ("speechocean762_en", "rhasspy_kathleen_en", "rhasspy_kerstin_de")
     ]
     (tmp_path / "0.opus").write_bytes(b"0")
     heard: dict[str, Any] = {}
@@ -314,7 +318,7 @@ def test_the_cpu_size_is_the_default_network_and_every_other_step_hears_two_voic
     for number, step in enumerate(size.steps):
         campaign._take(step, tmp_path / f"step-{number}", clips, tmp_path / "encoder", None)
         assert "kathleen" in heard["text"] and "kerstin" in heard["text"]
-        assert ("an4" in heard["text"]) == (number in (0, 2))
+        assert ("speechocean" in heard["text"]) == (number in (0, 2))
         assert heard["start"] == tmp_path / "encoder"
         assert heard["config"] == step.config
 

@@ -14,6 +14,11 @@ class CorpusConfig(Settings):
 
     min_seconds: PositiveFloat = Field(0.3, description="shorter recordings are rejected")
     min_peak: PositiveFloat = Field(1e-4, description="recordings that never get louder are silent")
+    max_flatness: Probability = Field(
+        0.15,
+        description="of the spectra of its loudest frames: above it a recording is noise, as raw "
+        "audio read in the wrong byte order is (measured: speech has less than 0.04)",
+    )
     held_out_fraction: Probability = Field(
         0.0, description="share of recordings put into split `test` where the input names no splits"
     )

@@ -48,7 +48,7 @@ class AudioError(Exception):
     ----------
     reason : str
         One word: ``missing``, ``permission``, ``empty``, ``not_audio``, ``truncated``, ``nan``
-        (from decoding), ``too_short``, ``silent`` (from `corpus.check`).
+        (from decoding), ``too_short``, ``silent``, ``noise`` (from `corpus.check`).
     detail : str
         What was found, in words.
     """

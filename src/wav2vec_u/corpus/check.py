@@ -8,6 +8,7 @@ import numpy as np
 
 from wav2vec_u.config import CorpusConfig
 from wav2vec_u.corpus.audio import AudioError, iter_blocks, probe_audio
+from wav2vec_u.corpus.noise import NoiseMeter
 
 
 def check_recording(path: Path, config: CorpusConfig) -> float:
@@ -22,17 +23,26 @@ def check_recording(path: Path, config: CorpusConfig) -> float:
     ------
     AudioError
         ``missing``, ``permission``, ``empty``, ``not_audio``, ``truncated``, ``nan``,
-        ``too_short`` or ``silent``.
+        ``too_short``, ``silent`` or ``noise``.
     """
     rate = probe_audio(path).rate
     frames = 0
     peak = 0.0
+    meter = NoiseMeter(rate)
     for block in iter_blocks(path):
         frames += len(block)
+        meter.add(block)
         peak = max(peak, float(np.abs(block).max()))
     seconds = frames / rate
     if seconds < config.min_seconds:
         raise AudioError("too_short", f"{seconds:.3f} s; at least {config.min_seconds} s are asked")
     if peak < config.min_peak:
         raise AudioError("silent", f"peak {peak:.1e}; at least {config.min_peak:.0e} is asked")
+    flatness = meter.flatness()
+    if flatness > config.max_flatness:
+        raise AudioError(
+            "noise",
+            f"is noise from beginning to end (flatness {flatness:.2f}, at most "
+            f"{config.max_flatness} is asked); was raw audio read in the wrong byte order?",
+        )
     return seconds

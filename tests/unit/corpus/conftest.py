@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from scipy.signal import lfilter
 
 
 class Files:
@@ -16,8 +17,9 @@ class Files:
         self.folder = folder
 
     def noise(self, seconds: float, rate: int = 16_000, seed: int = 0) -> np.ndarray:
-        generator = np.random.default_rng(seed)
-        return (0.1 * generator.standard_normal(round(seconds * rate))).astype(np.float32)
+        """Noise that is louder at low frequencies, as speech is: white noise is rejected."""
+        white = np.random.default_rng(seed).standard_normal(round(seconds * rate))
+        return (0.03 * lfilter([1.0], [1.0, -0.95], white)).astype(np.float32)
 
     def write(self, name: str, samples: np.ndarray, rate: int = 16_000, **kind: str) -> Path:
         path = self.folder / name

@@ -152,13 +152,12 @@ def test_checking_in_threads_keeps_the_order(files, work: Work, monkeypatch) -> 
 @pytest.mark.corpora
 @pytest.mark.skipif(not CORPORA.is_dir(), reason="no real recordings beside the checkout")
 def test_a_real_corpus_is_taken_in_whole(work: Work, tmp_path: Path) -> None:
-    lines = (CORPORA / "an4_en" / "manifest.tsv").read_text(encoding="utf-8").splitlines()
+    corpus = CORPORA / "speechocean762_en"
+    lines = (corpus / "manifest.tsv").read_text(encoding="utf-8").splitlines()
     short = tmp_path / "manifest.jsonl"
     rows = [line.split("\t") for line in lines[1:200]]
     short.write_text(
-        "\n".join(
-            json.dumps({"audio": str(CORPORA / "an4_en" / row[0]), "split": row[3]}) for row in rows
-        )
+        "\n".join(json.dumps({"audio": str(corpus / row[0]), "split": row[3]}) for row in rows)
     )
     stage.run(work, CorpusConfig(), short)
     seconds = [item.seconds for item in read_recordings(work.folder)]
