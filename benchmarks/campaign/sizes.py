@@ -104,27 +104,6 @@ CPU = Size(
             ),
             FOCUS_CORPORA,
         ),
-        # Two blocks more, and other synthetic speech (by the seed): all voices, then those two.
-        Step(
-            RunConfig(
-                pretrain=PretrainConfig(
-                    rounds=(TargetRound(targets=4, clusters=500, updates=8_000),),
-                    added_blocks=2,
-                    spoken=SpokenConfig(hours=15.0),
-                    seed=1,
-                )
-            )
-        ),
-        Step(
-            RunConfig(
-                pretrain=PretrainConfig(
-                    rounds=(TargetRound(targets=5, clusters=500, updates=6_000),),
-                    spoken=SpokenConfig(hours=15.0),
-                    seed=1,
-                )
-            ),
-            FOCUS_CORPORA,
-        ),
     )
 )
 
