@@ -42,6 +42,8 @@ from wav2vec_u.evaluate.error_rate import count_errors, pool
 from wav2vec_u.features import stage as features_stage
 from wav2vec_u.finetune.model import FinetunedModel
 from wav2vec_u.graph import stage as graph_stage
+from wav2vec_u.graph.word_cost import FILE_NAME as FOUND_COST
+from wav2vec_u.graph.word_cost import save_word_cost
 from wav2vec_u.matching.frame_teacher import Lesson, teach
 from wav2vec_u.matching.generator import Generator
 from wav2vec_u.recognizer import Recognizer
@@ -401,6 +403,19 @@ def test_a_recogniser_hears_what_the_stage_heard(planted: Planted, tmp_path: Pat
         (tmp_path / "run" / "adapt" / name).write_text("{")
         with pytest.raises(UserError, match=told):
             Recognizer.load(tmp_path / "run")
+
+
+@needs_extra
+def test_a_recogniser_asks_for_a_word_what_its_own_model_was_found_to_need(
+    planted: Planted, tmp_path: Path
+) -> None:
+    finish(planted, tmp_path / "run")
+    adapt = tmp_path / "run" / "adapt"
+    assert (adapt / FOUND_COST).exists()
+    save_word_cost(adapt, 2.75)
+    words = Recognizer.load(tmp_path / "run")._words
+    assert words is not None
+    assert words.search._word_cost == 2.75
 
 
 def test_what_cannot_be_heard_is_listed(planted: Planted, adapted: Path, tmp_path: Path) -> None:
