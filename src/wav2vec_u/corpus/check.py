@@ -38,11 +38,5 @@ def check_recording(path: Path, config: CorpusConfig) -> float:
         raise AudioError("too_short", f"{seconds:.3f} s; at least {config.min_seconds} s are asked")
     if peak < config.min_peak:
         raise AudioError("silent", f"peak {peak:.1e}; at least {config.min_peak:.0e} is asked")
-    flatness = meter.flatness()
-    if flatness > config.max_flatness:
-        raise AudioError(
-            "noise",
-            f"is noise from beginning to end (flatness {flatness:.2f}, at most "
-            f"{config.max_flatness} is asked); was raw audio read in the wrong byte order?",
-        )
+    meter.check(config.max_flatness)
     return seconds

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from wav2vec_u.corpus.audio import AudioError
+
 FRAME_SECONDS = 0.025
 LOUD_SHARE = 0.25  # of the frames, that count as loud
 MOST_LOUD = 400  # frames, 10 s: of an hour with a minute of speech, the loudest are speech
@@ -63,3 +65,24 @@ class NoiseMeter:
         loudest = np.argpartition(powers, -loud)[-loud:]
         flatness = np.concatenate(self._flatness)[loudest]
         return float(np.quantile(flatness, 1 - FLATTEST_IGNORED))
+
+    def check(self, max_flatness: float) -> None:
+        """Refuse what is noise.
+
+        Parameters
+        ----------
+        max_flatness : float
+            `CorpusConfig.max_flatness`.
+
+        Raises
+        ------
+        AudioError
+            ``noise``.
+        """
+        flatness = self.flatness()
+        if flatness > max_flatness:
+            raise AudioError(
+                "noise",
+                f"is noise from beginning to end (flatness {flatness:.2f}, at most {max_flatness} "
+                "is asked); was raw audio read in the wrong byte order?",
+            )

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
 
+from wav2vec_u.config import SAMPLE_RATE
 from wav2vec_u.corpus.audio import AudioError, Samples, read_audio
 from wav2vec_u.corpus.manifest import Recording
+from wav2vec_u.corpus.noise import NoiseMeter
 from wav2vec_u.corpus.rejections import Rejection
 from wav2vec_u.features.batching import length_batches, map_ahead
 from wav2vec_u.probe.blocks import BlockEncoder
@@ -92,6 +95,7 @@ def encode_recordings(
     sources: Sequence[Source],
     frames: BlockFrames,
     batch_seconds: float,
+    max_flatness: float,
 ) -> tuple[list[Recording], list[Rejection]]:
     """Decode recordings once, and keep their frames in all wanted blocks.
 
@@ -103,19 +107,23 @@ def encode_recordings(
         Open for writing; gets the utterances in the order in which they are returned.
     batch_seconds : float
         Audio in one batch, padding included.
+    max_flatness : float
+        `CorpusConfig.max_flatness`.
 
     Returns
     -------
     kept : list of Recording
     rejected : list of Rejection
-        What cannot be decoded, is shorter than a receptive field (``too_short``), or gives frames
-        that are no numbers of half precision (``non_finite``).
+        What cannot be decoded, is ``noise``, is shorter than a receptive field (``too_short``), or
+        gives frames that are no numbers of half precision (``non_finite``).
     """
     kept: list[Recording] = []
     rejected: list[Rejection] = []
     batches = list(length_batches(recordings, lambda recording: recording.seconds, batch_seconds))
     for batch, loaded in progress(
-        map_ahead(_load, batches), label="encoding recordings", total=len(batches)
+        map_ahead(partial(_load, max_flatness), batches),
+        label="encoding recordings",
+        total=len(batches),
     ):
         pairs = list(zip(batch, loaded, strict=True))
         rejected += [
@@ -139,11 +147,15 @@ def encode_recordings(
     return kept, rejected
 
 
-def _load(batch: Sequence[Recording]) -> list[Samples | AudioError]:
+def _load(max_flatness: float, batch: Sequence[Recording]) -> list[Samples | AudioError]:
     loaded: list[Samples | AudioError] = []
     for recording in batch:
         try:
-            loaded.append(read_audio(recording.audio))
+            samples = read_audio(recording.audio)
+            meter = NoiseMeter(SAMPLE_RATE)
+            meter.add(samples)
+            meter.check(max_flatness)
+            loaded.append(samples)
         except AudioError as error:
             loaded.append(error)
     return loaded

@@ -79,7 +79,7 @@ def run(
     references : Path
         TSV with the columns ``path``, ``split`` and ``text``.
     config : RunConfig
-        `probe`, `text` and `language` are used.
+        `probe`, `text`, `language` and `corpus.max_flatness` are used.
     audio : Path or None
         Folder or manifest of the recordings, where the paths of `references` do not lead to them.
 
@@ -93,9 +93,7 @@ def run(
     with explain_disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=out, prefix="frames.") as scratch:
-            report = probe_encoder(
-                loaded, encoder, labelled, config.probe, config.text, config.language, Path(scratch)
-            )
+            report = probe_encoder(loaded, encoder, labelled, config, Path(scratch))
         write_rejections(out, report.rejected)
         write_jsonl(out / TABLE_NAME, _rows(report))
         write_text(out / PLOT_NAME, _picture(report, encoder))
@@ -107,9 +105,7 @@ def probe_encoder(
     encoder: BlockEncoder,
     name: str,
     labelled: LabelledRecordings,
-    config: ProbeConfig,
-    text_config: TextConfig,
-    language: str,
+    config: RunConfig,
     scratch: Path,
 ) -> ProbeReport:
     """Train a linear layer on every block, and on MFCC of the same recordings.
@@ -122,10 +118,8 @@ def probe_encoder(
     name : str
         What it is called in messages and figures.
     labelled : LabelledRecordings
-    config : ProbeConfig
-    text_config : TextConfig
-        How transcripts become phones.
-    language : str
+    config : RunConfig
+        `probe`, how transcripts become phones (`text`, `language`), and what is noise (`corpus`).
     scratch : Path
         Folder for the frames of all blocks: 2 bytes a number.
 
@@ -134,14 +128,15 @@ def probe_encoder(
     UserError
         If there is no such layer, a split is missing or has too few utterances.
     """
-    blocks = pick_blocks(encoder, config.layers, name)
-    phones, rejected = _spell(labelled, text_config, language)
+    settings = config.probe
+    blocks = pick_blocks(encoder, settings.layers, name)
+    phones, rejected = _spell(labelled, config.text, config.language)
     rejected = [*labelled.rejected, *rejected]
     splits = {
-        split: _draw(labelled.recordings, phones, split, hours, config, rejected)
+        split: _draw(labelled.recordings, phones, split, hours, settings, rejected)
         for split, hours in (
-            (TRAIN_SPLIT, config.max_train_hours),
-            (config.test_split, config.max_test_hours),
+            (TRAIN_SPLIT, settings.max_train_hours),
+            (settings.test_split, settings.max_test_hours),
         )
     }
     baseline = load_baseline()
@@ -151,14 +146,16 @@ def probe_encoder(
         folder = scratch / f"split-{len(data)}"
         folder.mkdir()
         with BlockFrames(folder, [key for source in sources for _, key in source.blocks]) as frames:
-            kept, refused = encode_recordings(recordings, sources, frames, config.batch_seconds)
+            kept, refused = encode_recordings(
+                recordings, sources, frames, settings.batch_seconds, config.corpus.max_flatness
+            )
         rejected += refused
         if not kept:
             raise UserError(
                 f"--references: no recording of split {split} can be used ({summary(rejected)})"
             )
         data[split] = _Split(frames, kept, [phones[recording.id] for recording in kept])
-    train, test = data[TRAIN_SPLIT], data[config.test_split]
+    train, test = data[TRAIN_SPLIT], data[settings.test_split]
 
     inventory = sorted({phone for spoken in train.phones for phone in spoken})
     ids = {phone: number for number, phone in enumerate(inventory)}
@@ -175,9 +172,9 @@ def probe_encoder(
             test.frames.read(key),
             test_targets,
             len(inventory),
-            config.seed,
+            settings.seed,
             frame_rate_hz=frame_rate_hz,
-            settings=ProbeSettings(bootstrap_samples=config.bootstrap_samples),
+            settings=ProbeSettings(bootstrap_samples=settings.bootstrap_samples),
         )
 
     results = {
@@ -185,8 +182,8 @@ def probe_encoder(
     }
     reference = probe(BASELINE, baseline.frame_rate_hz)
     choice = None
-    if config.label_free and len(blocks) > 1:
-        choice = _choose(train, [key for _, key in blocks], encoder.frame_rate_hz, config)
+    if settings.label_free and len(blocks) > 1:
+        choice = _choose(train, [key for _, key in blocks], encoder.frame_rate_hz, settings)
     metrics: dict[str, Any] = {
         "encoder": name,
         **_measured(results, reference),

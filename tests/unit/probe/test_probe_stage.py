@@ -114,9 +114,17 @@ def test_bad_recordings_and_transcripts_are_listed(songs: Path, tmp_path: Path, 
     shutil.copytree(songs.parent, folder)
     soundfile.write(folder / "short.wav", 0.1 * np.ones(300), 16_000)
     soundfile.write(folder / "long.wav", 0.1 * np.ones(16_000 * 31), 16_000)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(32_000)
+    soundfile.write(folder / "noise.wav", noise, 16_000)
     (folder / "bad.wav").write_text("no sound")
     with (folder / "manifest.tsv").open("a", encoding="utf-8") as file:
-        for name, text in (("short", "ab"), ("long", "ab"), ("bad", "ab"), ("001", "3")):
+        for name, text in (
+            ("short", "ab"),
+            ("long", "ab"),
+            ("noise", "ab"),
+            ("bad", "ab"),
+            ("001", "3"),
+        ):
             file.write(f"{name}.wav\ts\t1\ttrain\t{text}\n")
     lines = (folder / "manifest.tsv").read_text().splitlines()
     # The second line for a recording is passed over; make the first one unpronounceable too.
@@ -131,6 +139,7 @@ def test_bad_recordings_and_transcripts_are_listed(songs: Path, tmp_path: Path, 
     }
     assert listed["short"] == "too_short"
     assert listed["long"] == "too_long"
+    assert listed["noise"] == "noise"
     assert listed["bad"] == "not_audio"
     assert listed["001"] == "unpronounceable"
     assert report.metrics["rejected"]["too_short"] == 1
