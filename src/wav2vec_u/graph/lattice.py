@@ -8,7 +8,7 @@ where none of them is sure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
@@ -105,6 +105,24 @@ class Lattice:
         places = frames[heard] * n_outputs + outputs
         found = np.bincount(places, weights=probs[heard], minlength=n_frames * n_outputs)
         return found.reshape(n_frames, n_outputs).astype(np.float32)
+
+    def without_word_cost(self, cost: float, n_outputs: int) -> Lattice:
+        """Return the same paths as they would be if a word did not cost anything.
+
+        Parameters
+        ----------
+        cost : float
+            Nats that every word has cost in the search.
+        n_outputs : int
+            V: labels from V + 1 to 2 V begin a word (see `graph.build`).
+        """
+        if cost == 0:
+            return self
+        labels = self.links["label"]
+        begins = (labels > n_outputs) & (labels <= 2 * n_outputs)
+        links = self.links.copy()
+        links["cost"] -= cost * begins
+        return replace(self, links=links)
 
     def words_heard(self, scale: float) -> WordPosteriors:
         """Return where each word may have been said, and how likely it is.

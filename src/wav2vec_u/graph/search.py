@@ -62,7 +62,7 @@ class Found:
         Frames in which a phone or a pause begins; equal neighbours may be two phones.
     posteriors : (T, V) float32
         p(output | all frames), all word sequences that are not far from the best taken together,
-        with costs halved.
+        with costs halved, and as if words did not cost anything.
     behind : float
         How much more it costs than the best, nats.
     """
@@ -180,7 +180,9 @@ class WordSearch:
         if lattice is None:
             return []
         n_frames, n_outputs = scores.shape
-        posteriors = lattice.posteriors(n_frames, n_outputs, _SCALE)
+        # What a word costs makes for better words, and not for better phones (measured).
+        free = lattice.without_word_cost(self._word_cost, n_outputs)
+        posteriors = free.posteriors(n_frames, n_outputs, _SCALE)
         heard = lattice.words_heard(_SCALE)
         paths = lattice.best(number)
         found: dict[tuple[str, ...], Found] = {}

@@ -104,6 +104,23 @@ def test_the_parts_of_an_unknown_word_cost_one_word_together(folder: Path) -> No
     assert more - cost == pytest.approx(1.5, abs=1e-3)
 
 
+def test_phones_are_as_likely_as_if_words_were_free(folder: Path) -> None:
+    """Where the beams hold all paths, to the rounding; the best words do depend on the cost."""
+    graph = replace(
+        letter_graph(folder, "wide"), beam=200.0, lattice_beam=100.0, max_active=100_000
+    )
+    free, dear = (replace(graph, word_cost=cost).open() for cost in (0.0, 3.0))
+    rng = np.random.default_rng(1)
+    counts = []
+    for _ in range(5):
+        scores = np.log(rng.dirichlet(np.ones(len(free.phones)), size=25)).astype(np.float32)
+        one, other = find(free, scores), find(dear, scores)
+        np.testing.assert_allclose(other.posteriors, one.posteriors, atol=2e-3)
+        counts.append([len(one.words), len(other.words)])
+    many, few = np.sum(counts, axis=0)
+    assert many > few
+
+
 # --- the phones of a path ---
 
 
