@@ -101,7 +101,7 @@ class WordsConfig(Settings):
     word_cost: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
         "auto",
         description="nats that every word costs, against many short ones; `auto`: what makes words "
-        "as long in phones as those of the text (measured)",
+        "as long in phones as those of the text, where they are far shorter (measured)",
     )
     scale: Annotated[float, Field(gt=0, le=2)] = Field(
         0.7,

@@ -39,7 +39,17 @@ def found(phones: int, words: int) -> Found:
 
 @pytest.mark.parametrize(
     ("wanted", "cost"),
-    [(2.0, 0.0), (3.0, 0.0), (3.5, 0.5), (4.0, 1.0), (5.0, 1.5), (6.0, 2.0), (99.0, 4.0)],
+    [
+        (2.0, 0.0),
+        (3.0, 0.0),
+        (3.15, 0.0),  # less than a twentieth too short
+        (3.25, 0.25),
+        (3.5, 0.5),
+        (4.0, 1.0),
+        (5.0, 1.5),
+        (6.0, 2.0),
+        (99.0, 4.0),
+    ],
 )
 def test_between_two_costs_on_a_straight_line(
     monkeypatch: pytest.MonkeyPatch, wanted: float, cost: float
