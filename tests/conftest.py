@@ -6,7 +6,12 @@ import os
 import sys
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 # Set before anything imports torch or transformers. Without the first, a checkpoint that is not
 # here would be asked for over the network for half a minute.
