@@ -26,7 +26,7 @@ from wav2vec_u.corpus.references import read_references
 from wav2vec_u.decode.hypotheses import recording_of, time_order
 from wav2vec_u.evaluate.error_rate import count_errors, pool
 from wav2vec_u.graph.parallel import SearchSettings, find_all
-from wav2vec_u.graph.word_cost import COSTS, SAMPLE, calibrate_word_cost
+from wav2vec_u.graph.word_cost import COSTS, calibrate_word_cost, places_to_sample
 from wav2vec_u.pipeline import Pipeline
 from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.selftrain.frame_model import FrameModel
@@ -58,7 +58,7 @@ def main() -> None:
     def scores(which: list[int]) -> list[NDArray[np.float32]]:
         return [model.likelihoods(store.vectors(i)) for i in which]
 
-    sample = scores(list(range(0, len(store), max(1, len(store) // SAMPLE))))
+    sample = scores(places_to_sample(store.splits))
     auto = calibrate_word_cost(settings, sample, text.phones_per_word, given.threads)
     print(f"words of the text have {text.phones_per_word:.2f} phones; found: {auto} nats")
     rows = []

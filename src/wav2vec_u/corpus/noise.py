@@ -16,7 +16,7 @@ from wav2vec_u.corpus.audio import AudioError
 FRAME_SECONDS = 0.025
 LOUD_SHARE = 0.25  # of the frames, that count as loud
 MOST_LOUD = 400  # frames, 10 s: of an hour with a minute of speech, the loudest are speech
-FLATTEST_IGNORED = 0.75  # share of the loud frames: fricatives are flat too
+LEAST_FLAT = 0.25  # quantile of the loud frames that is looked at: fricatives are flat too
 _FLOOR = 1e-12
 
 _Samples = NDArray[np.float32]
@@ -24,6 +24,8 @@ _Samples = NDArray[np.float32]
 
 class NoiseMeter:
     """Measures how flat the spectra of the loudest frames are, block by block.
+
+    However long the recording, `MOST_LOUD` frames are remembered.
 
     Parameters
     ----------
@@ -35,8 +37,9 @@ class NoiseMeter:
         self._frame = max(2, round(FRAME_SECONDS * rate))
         self._window = np.hanning(self._frame).astype(np.float32)
         self._rest: _Samples = np.zeros(0, np.float32)
-        self._powers: list[_Samples] = []
-        self._flatness: list[_Samples] = []
+        self._count = 0
+        self._powers: _Samples = np.zeros(0, np.float32)  # of the loudest frames so far
+        self._flatness: _Samples = np.zeros(0, np.float32)
 
     def add(self, samples: _Samples) -> None:
         """Take in the samples that follow, (N,)."""
@@ -49,8 +52,12 @@ class NoiseMeter:
         # The mean of a frame is no sound, and neither is the bin at 0 Hz.
         spectra = np.abs(np.fft.rfft(frames * self._window, axis=1))[:, 1:] ** 2 + _FLOOR
         arithmetic = spectra.mean(axis=1)
-        self._flatness.append((np.exp(np.log(spectra).mean(axis=1)) / arithmetic).astype("f4"))
-        self._powers.append(arithmetic.astype(np.float32))
+        geometric = np.exp(np.log(spectra).mean(axis=1))
+        self._count += count
+        powers = np.concatenate([self._powers, arithmetic])
+        flatness = np.concatenate([self._flatness, geometric / arithmetic])
+        loudest = np.argsort(powers)[-MOST_LOUD:]
+        self._powers, self._flatness = powers[loudest], flatness[loudest]
 
     def flatness(self) -> float:
         """Return the spectral flatness of the loudest frames, 0 (a tone) to 1; 0 without frames.
@@ -58,13 +65,10 @@ class NoiseMeter:
         That is the geometric mean of a frame's power spectrum over its arithmetic mean. White noise
         has about 0.5, speech less than 0.04.
         """
-        if not self._powers:
+        if self._count == 0:
             return 0.0
-        powers = np.concatenate(self._powers)
-        loud = min(MOST_LOUD, max(1, round(LOUD_SHARE * len(powers))))
-        loudest = np.argpartition(powers, -loud)[-loud:]
-        flatness = np.concatenate(self._flatness)[loudest]
-        return float(np.quantile(flatness, 1 - FLATTEST_IGNORED))
+        loud = max(1, round(LOUD_SHARE * self._count))
+        return float(np.quantile(self._flatness[-loud:], LEAST_FLAT))
 
     def check(self, max_flatness: float) -> None:
         """Refuse what is noise.

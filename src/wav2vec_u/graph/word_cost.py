@@ -20,6 +20,7 @@ from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json
 
 FILE_NAME = "word_cost.json"
+TRAIN_SPLIT = "train"
 COSTS = (0.0, 1.0, 2.0, 3.0, 4.0)  # nats that are tried, in order
 SAMPLE = 100  # utterances that are enough to count phones and words
 LONG_ENOUGH = 0.95  # share of the length in the text: a cost does more harm than good (measured)
@@ -72,6 +73,17 @@ def _phones_per_word(
             phones += len(found.phones())
             words += len(found.words)
     return phones / words if words else 0.0
+
+
+def places_to_sample(splits: Sequence[str]) -> list[int]:
+    """Return some places of utterances of split ``train``, from everywhere in the corpus.
+
+    What is reported on a test must not be chosen by hearing it. Where no utterance is of that
+    split, all are there to be sampled.
+    """
+    learned = [i for i, split in enumerate(splits) if split == TRAIN_SPLIT]
+    places = learned or list(range(len(splits)))
+    return places[:: max(1, -(-len(places) // SAMPLE))]
 
 
 def save_word_cost(folder: Path, cost: float) -> None:

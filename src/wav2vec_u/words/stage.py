@@ -18,7 +18,7 @@ from wav2vec_u.decode.stage import output_times
 from wav2vec_u.graph.parallel import SearchSettings, find_all
 from wav2vec_u.graph.search import require_phones
 from wav2vec_u.graph.stage import usable
-from wav2vec_u.graph.word_cost import SAMPLE, calibrate_word_cost, save_word_cost
+from wav2vec_u.graph.word_cost import calibrate_word_cost, places_to_sample, save_word_cost
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.files import write_jsonl
 from wav2vec_u.runtime.progress import progress
@@ -150,9 +150,9 @@ def write_words(
 
 
 def _sample(store: SegmentStore, model: FrameReader) -> list[NDArray[np.float32]]:
-    """Return the likelihoods of utterances from everywhere in the store."""
+    """Return the likelihoods of some utterances that are learned from."""
     likelihoods = []
-    for i in range(0, len(store), max(1, len(store) // SAMPLE)):
+    for i in places_to_sample(store.splits):
         try:
             likelihoods.append(model.likelihoods(store.vectors(i)))
         except FloatingPointError:

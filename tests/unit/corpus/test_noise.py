@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wav2vec_u.config import CorpusConfig
 from wav2vec_u.corpus.audio import AudioError
 from wav2vec_u.corpus.check import check_recording
-from wav2vec_u.corpus.noise import NoiseMeter
+from wav2vec_u.corpus.noise import MOST_LOUD, NoiseMeter
 
 RATE = 16_000
 CORPORA = Path(__file__).parents[4] / "shared" / "corpora"
@@ -71,6 +71,13 @@ def test_a_minute_of_speech_in_an_hour_of_hiss_is_speech() -> None:
     hiss = np.float32(0.05) * noise(600.0)
     hiss[RATE * 300 : RATE * 310] += np.float32(3) * vowels(10.0)
     assert flatness(hiss) < 0.1
+
+
+def test_the_memory_does_not_grow_with_the_recording() -> None:
+    meter = NoiseMeter(RATE)
+    for seed in range(20):
+        meter.add(vowels(5.0, seed))
+    assert len(meter._powers) == len(meter._flatness) == MOST_LOUD
 
 
 def test_nothing_to_measure_is_not_noise() -> None:

@@ -17,8 +17,10 @@ from wav2vec_u.graph.search import Found, FoundWord
 from wav2vec_u.graph.word_cost import (
     COSTS,
     FILE_NAME,
+    SAMPLE,
     calibrate_word_cost,
     load_word_cost,
+    places_to_sample,
     save_word_cost,
 )
 from wav2vec_u.runtime.errors import UserError
@@ -94,6 +96,16 @@ def test_words_are_as_long_as_is_wanted(tmp_path: Path) -> None:
         wanted = shortest + share * (longest - shortest)
         cost = calibrate_word_cost(graph, scores, wanted, threads=1)
         assert length(cost) == pytest.approx(wanted, rel=0.05)
+
+
+def test_the_test_is_not_listened_to() -> None:
+    splits = ["train", "test", "train", "dev"] * 300
+    places = places_to_sample(splits)
+    assert len(places) == SAMPLE
+    assert all(splits[i] == "train" for i in places)
+    assert places[0] < 20 and places[-1] > 1_100  # from everywhere
+    assert places_to_sample(["test", "test"]) == [0, 1]
+    assert places_to_sample([]) == []
 
 
 def test_a_cost_is_kept_for_later(tmp_path: Path) -> None:
