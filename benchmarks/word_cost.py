@@ -1,4 +1,4 @@
-"""Claim: what a word should cost is found without labels (`words.word_cost: auto`).
+"""Claim: a word's cost that is found without labels (`words.word_cost: auto`) lowers word errors.
 
 The model of a finished run's self-training reads some recordings with several costs of a word; for
 each, how many phones the words found have, which the run can see, beside phone and word error rate,

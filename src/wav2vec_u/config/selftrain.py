@@ -99,9 +99,9 @@ class WordsConfig(Settings):
         4000, description="states that are followed at once, however wide the beam"
     )
     word_cost: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
-        "auto",
+        0.0,
         description="nats that every word costs, against many short ones; `auto`: what makes words "
-        "as long in phones as those of the text, where they are far shorter (measured)",
+        "as long in phones as those of the text (measured: helps one voice of two)",
     )
     scale: Annotated[float, Field(gt=0, le=2)] = Field(
         0.7,

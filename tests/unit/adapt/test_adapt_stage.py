@@ -90,7 +90,7 @@ class Planted:
         stage.run(
             work,
             config,
-            WordsConfig(beam=30.0),
+            WordsConfig(beam=30.0, word_cost="auto"),
             **{
                 "encoder": str(self.root / "encoder"),
                 "whole": False,
@@ -368,7 +368,7 @@ def finish(planted: Planted, out: Path) -> None:
     config = load_config(
         silence={"method": "none"},
         features={"encoder": str(planted.root / "encoder"), "layer": LAYER},
-        words={"beam": 30.0},
+        words={"beam": 30.0, "word_cost": "auto"},
     )
     out.mkdir()
     write_json(out / "run.json", {"config": config.model_dump(mode="json"), "language": "en"})

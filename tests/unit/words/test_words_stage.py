@@ -211,9 +211,9 @@ def test_what_a_word_costs_is_found_by_the_text_and_kept(
         return 1.75
 
     monkeypatch.setattr(stage, "calibrate_word_cost", calibrate)
-    assert run_stage(planted).counts["word_cost"] == 1.75
+    assert run_stage(planted, word_cost="auto").counts["word_cost"] == 1.75
     assert asked == [3.0, 2]  # words of the text have three letters; two utterances are of `train`
-    assert load_decoder(planted).search._word_cost == 1.75
+    assert load_decoder(planted, word_cost="auto").search._word_cost == 1.75
     # A cost that is set is neither looked for nor overruled.
     assert load_decoder(planted, word_cost=0.5).search._word_cost == 0.5
     assert run_stage(planted, word_cost=0.5).counts["word_cost"] == 0.5
