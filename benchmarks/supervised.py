@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--lang", required=True, help="espeak voice, such as en-us")
     parser.add_argument("--encoder", default="base")
     parser.add_argument("--minutes", type=float, nargs="+", default=[10, 60, ALL])
-    parser.add_argument("--updates", type=int, default=1_000)
+    parser.add_argument("--updates", type=int, default=1_500)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

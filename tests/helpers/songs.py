@@ -21,6 +21,7 @@ SHORT = FinetuneConfig(
     updates=250,
     batch_seconds=10.0,
     learning_rate=1e-2,
+    linear_learning_rate=1e-2,
     freeze_updates=20,
     layer_drop=0.0,
     time_mask_share=0.1,

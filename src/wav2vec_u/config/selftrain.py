@@ -123,11 +123,11 @@ class AdaptConfig(Settings):
     )
     epochs: PositiveFloat = Field(14.0, description="through the recordings, at least 100 updates")
     batch_seconds: PositiveFloat = Field(24.0, description="audio in one batch")
-    learning_rate: PositiveFloat = Field(
-        5e-4, description="paper: 2e-5 to 1e-4, for far wider nets"
+    learning_rate: PositiveFloat | None = Field(
+        None, description="null: as `finetune.learning_rate`"
     )
-    linear_learning_rate: PositiveFloat = Field(
-        2e-3, description="of the linear layer, which begins from nothing"
+    linear_learning_rate: PositiveFloat | None = Field(
+        None, description="null: as `finetune.linear_learning_rate`"
     )
     dropout: Probability = Field(0.2, description="in front of the linear layer")
     time_mask_share: Annotated[float, Field(ge=0, lt=1)] = Field(

@@ -51,11 +51,17 @@ class Backbone(nn.Module, ABC):
         Steps a second.
     pads : bool
         Whether waveforms of different lengths may share a padded batch without changing each other.
+    learning_rate : float
+        At which it is fine-tuned, unless the settings say otherwise.
+    linear_factor : float
+        How many times that rate a linear layer on top takes.
     """
 
     dim: int
     step_rate_hz: float
     pads: bool
+    learning_rate: float
+    linear_factor: float
 
     @abstractmethod
     def n_steps(self, n_samples: int) -> int:
@@ -97,6 +103,8 @@ class OwnBackbone(Backbone):
     """An encoder of our own."""
 
     pads = True
+    learning_rate = 5e-4  # measured, as is the factor
+    linear_factor = 4.0
 
     def __init__(self, network: SpeechNetwork) -> None:
         super().__init__()
@@ -140,6 +148,9 @@ class HuggingFaceBackbone(Backbone):
     normalizes : bool
         Whether waveforms are brought to mean 0 and variance 1, as in the model's training.
     """
+
+    learning_rate = 5e-5  # wav2vec 2.0, appendix B: 2e-5 to 1e-4
+    linear_factor = 1.0
 
     def __init__(self, model: Any, *, normalizes: bool) -> None:
         super().__init__()

@@ -147,7 +147,7 @@ def finetune(
     return result
 
 
-def _learned(network: AcousticModel, linear: bool) -> Iterator[nn.Parameter]:
+def _learned(network: AcousticModel, *, linear: bool) -> Iterator[nn.Parameter]:
     """Yield the weights that are learned: of the linear layer, or all others."""
     ours = {id(weight) for weight in network.head.parameters()}
     for weight in network.parameters():
@@ -194,13 +194,14 @@ class _Training:
         self.epoch = 0
         self.position = 0  # batches of this epoch that were begun
         self.best: dict[str, Any] = {"error_rate": float("inf"), "update": 0, "weights": {}}
-        rates = {"backbone": config.learning_rate, "linear": config.linear_rate}
+        rate = config.learning_rate or network.backbone.learning_rate
+        linear_rate = config.linear_learning_rate or network.backbone.linear_factor * rate
         self.optimizer = torch.optim.Adam(
             [
-                {"params": list(_learned(network, part == "linear")), "highest": rate}
-                for part, rate in rates.items()
+                {"params": list(_learned(network, linear=False)), "highest": rate},
+                {"params": list(_learned(network, linear=True)), "highest": linear_rate},
             ],
-            lr=config.learning_rate,
+            lr=rate,
             betas=ADAM_BETAS,
             eps=ADAM_EPS,
         )

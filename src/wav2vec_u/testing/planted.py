@@ -88,6 +88,11 @@ class PlantedText:
     def __len__(self) -> int:
         return len(self._sentences)
 
+    @property
+    def words(self) -> list[list[list[int]]]:
+        """The words of every sentence as phone ids."""
+        return self._sentences
+
     def sentence(self, i: int) -> NDArray[np.int32]:
         """Return the phone ids of sentence `i` without silence."""
         return np.array([phone for word in self._sentences[i] for phone in word], dtype=np.int32)

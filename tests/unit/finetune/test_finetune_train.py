@@ -274,6 +274,34 @@ def test_the_linear_layer_has_a_learning_rate_of_its_own(
     assert max(moved.values()) > 1e-4, "all else learns"
 
 
+@pytest.mark.parametrize(
+    ("published", "given", "expected"),
+    [
+        (False, {}, (5e-4, 2e-3)),
+        (True, {}, (5e-5, 5e-5)),
+        (False, {"learning_rate": 1e-4}, (1e-4, 4e-4)),
+        (True, {"learning_rate": 1e-4, "linear_learning_rate": 3e-3}, (1e-4, 3e-3)),
+    ],
+)
+def test_rates_that_are_not_given_suit_the_encoder(
+    published: bool,
+    given: dict[str, float],
+    expected: tuple[float, float],
+    encoder: str,
+    long_recording: tuple[Path, list[LabelledUtterance]],
+    tmp_path: Path,
+) -> None:
+    if published:
+        save_tiny_encoder(tmp_path / "published", "wav2vec2-layer")
+        encoder = str(tmp_path / "published")
+    unset = {"learning_rate": None, "linear_learning_rate": None}
+    settings = FEW.model_copy(update={**unset, **given})
+    network = train._build(encoder, UNITS, settings)
+    data = train.prepare(network, long_recording[1], (), UNITS, settings, tmp_path / "pack", False)
+    training = train._Training(network, UNITS, data, settings, tmp_path, False)
+    assert [group["highest"] for group in training.optimizer.param_groups] == list(expected)
+
+
 def test_a_damaged_checkpoint_is_named(
     encoder: str,
     long_recording: tuple[Path, list[LabelledUtterance]],
