@@ -58,6 +58,7 @@ _METRICS = {
     "seeds_converged": ("matching", "seeds_converged"),
     "selected_seed": ("matching", "selected_seed"),
     "selection_metric": ("matching", "selection_metric"),
+    "expected_phone_rate_hz": ("matching", "expected_phone_rate_hz"),
     "selftrain_rounds": ("selftrain", "rounds"),
 }
 

@@ -20,9 +20,6 @@ class NetworkConfig(Settings):
     )
     mel_bands: PositiveInt = 64
     stack: PositiveInt = Field(4, description="log-mel frames of 10 ms in one step")
-    hop: PositiveInt | None = Field(
-        None, description="log-mel frames from one step to the next; null: as many as in one"
-    )
     conv_channels: PositiveInt = Field(512, description="of the waveform front end; paper: 512")
     context: Literal["conformer", "transformer"] = Field(
         "conformer", description="`transformer`: that of wav2vec 2.0; `conformer` learns faster"
@@ -42,11 +39,6 @@ class NetworkConfig(Settings):
         0.0, description="paper: 0.1 (BASE); short training does not overfit"
     )
     layer_drop: Probability = Field(0.0, description="paper: 0.05 (BASE)")
-
-    @property
-    def hop_frames(self) -> int:
-        """Log-mel frames of 10 ms from one step to the next."""
-        return self.stack if self.hop is None else self.hop
 
 
 class ContrastiveConfig(Settings):
@@ -137,11 +129,6 @@ class PretrainConfig(Settings):
     network: NetworkConfig = NetworkConfig()
     added_blocks: Annotated[int, Field(ge=0)] = Field(
         0, description="on top of those of the encoder to start from; they begin as the identity"
-    )
-    halve_step: bool = Field(
-        False,
-        description="of the encoder to start from, whose frames at first stay what they are; "
-        "`mask_length` and mask probabilities then are for steps half as long",
     )
     masked_prediction: MaskedPredictionConfig = MaskedPredictionConfig(unmasked_weight=0.3)
     contrastive: ContrastiveConfig = ContrastiveConfig()

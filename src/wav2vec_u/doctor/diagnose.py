@@ -152,7 +152,9 @@ def _decode(run_dir: Path, config: RunConfig) -> list[Finding]:
     seconds = sum(
         end - start for item in read_speech(run_dir / "silence") for start, end in item.spans
     )
-    return [speech_checks.check_phone_rate(phones / seconds)] if seconds else []
+    matching = read_record(run_dir / "matching")
+    expected = None if matching is None else matching.counts.get("expected_phone_rate_hz")
+    return [speech_checks.check_phone_rate(phones / seconds, expected)] if seconds else []
 
 
 def _reasons(folder: Path) -> dict[str, int]:

@@ -15,6 +15,7 @@ from wav2vec_u.doctor.findings import Finding
 
 # Phones a second in fluent speech of many languages, silence excluded.
 PHONE_RATE_HZ = (10.0, 14.0)
+MISSED_BELOW = 0.9  # of the expected rate, which is known to a twentieth (measured)
 # Segments a second for each phone a second that learning wants.
 WANTED_RATIO = 1.3
 
@@ -123,9 +124,26 @@ def check_segment_rate(rate_hz: float) -> Finding:
     return Finding("ok", topic, message)
 
 
-def check_phone_rate(rate_hz: float) -> Finding:
-    """Compare recognised phones a second of speech with what people say."""
+def check_phone_rate(rate_hz: float, expected_hz: float | None = None) -> Finding:
+    """Compare recognised phones a second of speech with what people say.
+
+    Parameters
+    ----------
+    rate_hz : float
+    expected_hz : float or None
+        What these people say, as far as it can be told without labels
+        (`matching.speaking_rate.estimate_phone_rate`).
+    """
     low, high = PHONE_RATE_HZ
+    if expected_hz is not None and rate_hz < MISSED_BELOW * expected_hz:
+        return Finding(
+            "warn",
+            "phone rate",
+            f"{rate_hz:.1f} phones a second of speech recognised, of about {expected_hz:.1f} that "
+            "are said by how fast the frames change",
+            f"about {1 - rate_hz / expected_hz:.0%} of the phones are missed; more recordings, "
+            "text about the same things or a better encoder help",
+        )
     message = f"{rate_hz:.1f} phones a second of speech recognised; {low:.0f}-{high:.0f} are usual"
     if rate_hz < 0.5 * low or rate_hz > 1.5 * high:
         return Finding(

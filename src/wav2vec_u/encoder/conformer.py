@@ -35,8 +35,6 @@ class ConformerContext(nn.Module):
         super().__init__()
         self.layer_drop = config.layer_drop
         self.head_dim = config.dim // config.heads
-        # Positions count stacks of log-mel frames, however far the steps stand apart.
-        self.positions_per_step = config.hop_frames / config.stack
         self.layers = nn.ModuleList(ConformerBlock(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.dim)
 
@@ -49,8 +47,7 @@ class ConformerContext(nn.Module):
         valid : (B, T) bool tensor or None
             Steps inside their utterance; None if all are.
         """
-        positions = torch.arange(hidden.shape[1], device=hidden.device) * self.positions_per_step
-        rotation = _rotation(positions, self.head_dim)
+        rotation = _rotation(hidden.shape[1], self.head_dim, hidden.device)
         for layer in self.layers:
             if self.training and self.layer_drop > 0 and float(torch.rand(())) < self.layer_drop:
                 continue
@@ -142,9 +139,9 @@ class RotaryAttention(nn.Module):
         return result
 
 
-def _rotation(positions: torch.Tensor, head_dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-    half = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    angles = positions[:, None] * ROTARY_BASE**-half  # (T, D / 2 H)
+def _rotation(steps: int, head_dim: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    half = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
+    angles = torch.arange(steps, device=device)[:, None] * ROTARY_BASE**-half  # (T, D / 2 H)
     angles = torch.cat([angles, angles], dim=1)  # (T, D / H)
     return angles.cos(), angles.sin()
 

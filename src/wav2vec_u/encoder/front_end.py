@@ -36,8 +36,6 @@ class LogMelFrontEnd(nn.Module):
         Mel bands.
     stack : int
         Frames of 10 ms in one step.
-    hop : int or None
-        Frames of 10 ms from one step to the next; None: `stack`. Below it, steps overlap.
 
     Attributes
     ----------
@@ -51,13 +49,12 @@ class LogMelFrontEnd(nn.Module):
 
     learns = False
 
-    def __init__(self, bands: int, stack: int, hop: int | None = None) -> None:
+    def __init__(self, bands: int, stack: int) -> None:
         super().__init__()
         self.stack = stack
-        self.hop = stack if hop is None else hop
         self.dim = bands * stack
         self.kernels = (WINDOW + (stack - 1) * HOP,)
-        self.strides = (self.hop * HOP,)
+        self.strides = (stack * HOP,)
         # Derived from constants, so they are no part of a checkpoint.
         self.taper: torch.Tensor
         self.filters: torch.Tensor
@@ -82,18 +79,14 @@ class LogMelFrontEnd(nn.Module):
         (B, T, bands * stack) tensor
             0 beyond the end of an utterance.
         """
-        n_frames = (valid.shape[1] - 1) * self.hop + self.stack
-        energies = self.log_mel(waveforms, n_frames)  # (B, F, bands)
-        steps = valid.sum(dim=1, keepdim=True)  # (B, 1)
-        heard = torch.where(steps > 0, (steps - 1) * self.hop + self.stack, 0)
-        inside = (torch.arange(n_frames, device=valid.device) < heard)[:, :, None]  # (B, F, 1)
+        energies = self.log_mel(waveforms, valid.shape[1] * self.stack)  # (B, T * stack, bands)
+        inside = valid.repeat_interleave(self.stack, dim=1)[:, :, None]  # (B, T * stack, 1)
         count = inside.sum(dim=1, keepdim=True).clamp(min=1)
         mean = (energies * inside).sum(dim=1, keepdim=True) / count  # (B, 1, bands)
         centred = (energies - mean) * inside
         variance = centred.square().sum(dim=1, keepdim=True) / count
         normalised = centred * (variance + VARIANCE_FLOOR).rsqrt()
-        stacked = normalised.unfold(1, self.stack, self.hop)  # (B, T, bands, stack)
-        return stacked.transpose(2, 3).flatten(2)  # (B, T, stack * bands)
+        return normalised.reshape(len(waveforms), valid.shape[1], self.dim)
 
     def log_mel(self, waveforms: torch.Tensor, n_frames: int) -> torch.Tensor:
         """Compute the logarithm of the power in mel bands, (B, n_frames, bands)."""
@@ -154,7 +147,7 @@ class WaveformFrontEnd(nn.Module):
 def build_front_end(config: NetworkConfig) -> LogMelFrontEnd | WaveformFrontEnd:
     """Return the front end that the settings name."""
     if config.front_end == "log_mel":
-        return LogMelFrontEnd(config.mel_bands, config.stack, config.hop)
+        return LogMelFrontEnd(config.mel_bands, config.stack)
     return WaveformFrontEnd(config.conv_channels)
 
 

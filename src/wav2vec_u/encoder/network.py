@@ -167,12 +167,8 @@ def _check_shape(config: NetworkConfig) -> None:
         problem = f"convolution_kernel: {config.convolution_kernel} is even; set an odd number"
     elif not conformer and config.dim % config.position_groups:
         problem = f"position_groups: {config.position_groups} does not divide dim {config.dim}"
-    elif config.front_end == "log_mel" and config.hop_frames % 2:
-        name = "stack" if config.hop is None else "hop"
-        odd = f"{config.hop_frames} is odd"
-        problem = f"{name}: {odd}; set an even number, as frames are 20 ms apart"
-    elif config.hop_frames > config.stack:
-        problem = f"hop: {config.hop} leaves out frames between steps of {config.stack}; set less"
+    elif config.front_end == "log_mel" and config.stack % 2:
+        problem = f"stack: {config.stack} is odd; set an even number, as frames are 20 ms apart"
     else:
         return
     raise UserError(f"pretrain.network.{problem}")

@@ -17,6 +17,7 @@ from wav2vec_u.matching.generator import GENERATOR_NAME, Generator, save_generat
 from wav2vec_u.matching.readings import Reading, decipher, scored_utterances
 from wav2vec_u.matching.rounds import learn_in_rounds, learning_utterances
 from wav2vec_u.matching.selection import Candidate, Score, score, select
+from wav2vec_u.matching.speaking_rate import estimate_phone_rate
 from wav2vec_u.matching.synthetic import Speaker, SyntheticSegments, write_synthetic
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.files import write_json
@@ -39,7 +40,8 @@ def run(
     """Learn several generators without labels and keep the best.
 
     Writes ``generator.safetensors``, ``selection.json`` (figures of every member),
-    ``member_NN/``, and for method ``synthetic`` ``frame_hmm.safetensors``.
+    ``member_NN/``, and for method ``synthetic`` ``frame_hmm.safetensors``; counts for the latter
+    ``expected_phone_rate_hz`` too, see `speaking_rate.estimate_phone_rate`.
 
     Parameters
     ----------
@@ -199,10 +201,14 @@ def _by_synthetic_speech(
         write_synthetic(folder, speaker, outputs, settings.hours, config.seed, threads)
         write_json(whole, {"hours": settings.hours})
     utterances = learning_utterances(store, settings.max_hours * 3600, config.seed)
+    synthetic = SyntheticSegments(folder, store, utterances)
+    rate_hz = estimate_phone_rate(synthetic, store, utterances, _segment_rate(store, utterances))
+    if rate_hz is not None:
+        work.counts.update(expected_phone_rate_hz=round(rate_hz, 2))
     found = learn_in_rounds(
         work.folder,
         store,
-        SyntheticSegments(folder, store, utterances),
+        synthetic,
         phones,
         config,
         utterances=utterances,
@@ -217,6 +223,13 @@ def _by_synthetic_speech(
             _Member(heard.member, heard.generator, heard.candidate, figures, heard.gain, heard.hmm)
         )
     return members
+
+
+def _segment_rate(store: SegmentStore, utterances: list[int]) -> float:
+    """Count segments a second."""
+    times = [store.times(i) for i in utterances]
+    seconds = sum(float((rows[:, 1] - rows[:, 0]).sum()) for rows in times)
+    return sum(map(len, times)) / max(seconds, 1e-9)
 
 
 def _choose(members: list[_Member]) -> int:

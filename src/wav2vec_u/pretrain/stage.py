@@ -27,7 +27,6 @@ from wav2vec_u.encoder.checkpoint import (
     save_encoder,
 )
 from wav2vec_u.encoder.deepen import deepen
-from wav2vec_u.encoder.finer import halve_step
 from wav2vec_u.encoder.network import SpeechNetwork
 from wav2vec_u.encoder.shipped import find_encoder
 from wav2vec_u.pretrain.pack import AudioPack, write_pack
@@ -466,12 +465,7 @@ def _holds(folder: Path, network: SpeechNetwork, info: dict[str, Any]) -> bool:
 
 def _untrained(config: PretrainConfig, start: Path | None) -> SpeechNetwork:
     if start is not None:
-        network = load_network(start)
-        if config.halve_step:
-            network = halve_step(network)
-        return deepen(network, config.added_blocks, config.seed)
-    if config.halve_step:
-        raise UserError("pretrain.halve_step: there is no --start whose steps could be halved")
+        return deepen(load_network(start), config.added_blocks, config.seed)
     if config.added_blocks:
         raise UserError(
             "pretrain.added_blocks: there is no --start to add them to; set network.blocks"

@@ -128,6 +128,12 @@ def rates(run_dir: Path) -> Markup:
         metrics = {}
     if isinstance(metrics.get("phone_rate_hz"), (int, float)):
         bars.append(("phones a second in the references", float(metrics["phone_rate_hz"])))
+    matching = read_record(run_dir / "matching")
+    if matching is not None and isinstance(
+        matching.counts.get("expected_phone_rate_hz"), (int, float)
+    ):
+        expected = float(matching.counts["expected_phone_rate_hz"])
+        bars.append(("phones a second, by how fast frames change", expected))
     if not bars:
         raise Unavailable("no segments yet")
     bars.append(("phones a second in usual speech", 12.0))

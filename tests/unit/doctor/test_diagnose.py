@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from wav2vec_u.config import load_config
+from wav2vec_u.config import RunConfig, load_config
+from wav2vec_u.decode.greedy import PhoneSpan
+from wav2vec_u.decode.hypotheses import FILE_NAME as HYPOTHESES_NAME
+from wav2vec_u.decode.hypotheses import Hypothesis
 from wav2vec_u.doctor import Finding, diagnose, print_findings
 from wav2vec_u.features.store import FrameStoreWriter
 from wav2vec_u.runtime.artifact import create
 from wav2vec_u.runtime.errors import UserError
-from wav2vec_u.runtime.files import write_json
+from wav2vec_u.runtime.files import write_json, write_jsonl
 from wav2vec_u.segments.segmenter import Segments
 from wav2vec_u.segments.store import SegmentStoreWriter
+from wav2vec_u.silence.speech import Utterance, write_speech
 
 RATE = 50.0  # frames a second
 
@@ -130,3 +134,29 @@ def test_findings_are_printed_as_they_are() -> None:
     assert "[bold]x[/bold]" in printed
     assert "→ do [this]" in printed
     assert "2 checks, 0 warnings, 1 reasons to stop" in printed
+
+
+@pytest.mark.parametrize(("expected_hz", "level"), [(None, "ok"), (12.0, "ok"), (15.0, "warn")])
+def test_phones_heard_are_held_against_those_expected(
+    tmp_path: Path, expected_hz: float | None, level: str
+) -> None:
+    run_dir = tmp_path / "run"
+    make_run(run_dir, frames_a_segment=1)
+    audio = str(tmp_path / "a.wav")
+    utterance = Utterance("a#0", "a", audio, "train", None, 0.0, 10.0, ((0.0, 10.0),))
+    spans = tuple(PhoneSpan("a", n / 12, (n + 1) / 12) for n in range(120))  # 12 a second
+    hypothesis = Hypothesis("a#0", "a", "train", spans, 0.0)
+    with create(
+        run_dir / "silence", stage="silence", expected="x", config=RunConfig(), inputs={}
+    ) as work:
+        write_speech(work.folder, [utterance])
+    with create(
+        run_dir / "decode", stage="decode", expected="x", config=RunConfig(), inputs={}
+    ) as work:
+        write_jsonl(work.folder / HYPOTHESES_NAME, [hypothesis.as_row()])
+    with create(
+        run_dir / "matching", stage="matching", expected="x", config=RunConfig(), inputs={}
+    ) as work:
+        if expected_hz is not None:
+            work.counts["expected_phone_rate_hz"] = expected_hz
+    assert level_of(diagnose(run_dir), "phone rate") == level

@@ -76,6 +76,15 @@ def test_phone_rate(rate: float, level: str) -> None:
     assert check_phone_rate(rate).level == level
 
 
+@pytest.mark.parametrize(
+    ("rate", "expected", "level"), [(10.8, 14.0, "warn"), (13.4, 14.0, "ok"), (11.0, 10.0, "ok")]
+)
+def test_phones_that_are_missed(rate: float, expected: float, level: str) -> None:
+    finding = check_phone_rate(rate, expected)
+    assert finding.level == level
+    assert ("about 23% of the phones" in finding.advice) == (level == "warn")
+
+
 def test_healthy_frames_pass() -> None:
     assert {finding.level for finding in check_frames(healthy())} == {"ok"}
 

@@ -26,7 +26,6 @@ KINDS = {
         (("log_mel", 2), ("log_mel", 4), ("waveform", 4)), ("conformer", "transformer")
     )
 }
-KINDS["log_mel-4-overlapping"] = KINDS["log_mel-4-conformer"].model_copy(update={"hop": 2})
 NETWORKS = {name: tiny_network(config) for name, config in KINDS.items()}
 
 
@@ -86,7 +85,9 @@ def test_frames_lie_inside_the_waveform(n_samples: int, name: str) -> None:
     steps = network.n_steps(n_samples)
     assert frames % phases == 0
     assert max(0, steps - 1) * phases <= frames <= steps * phases
-    field = 400 + (160 * (network.config.stack - 1) if name.startswith("log_mel") else 0)
+    field = 400 + (160 * 3 if phases == 2 else 0)
+    if name.startswith("log_mel") and phases == 1:
+        field += 160
     if frames:
         assert 320 * (frames - 1) + field <= n_samples
     assert (frames == 0) == (n_samples < field + 320 * (phases - 1))
@@ -168,7 +169,7 @@ def test_attention_depends_on_relative_positions_alone() -> None:
     attention = RotaryAttention(16, 2, 0.0)
     torch.nn.init.normal_(attention.queries_keys_values.weight, std=0.5)
     hidden = torch.randn(2, 20, 16)
-    cosine, sine = _rotation(torch.arange(60), 8)
+    cosine, sine = _rotation(60, 8, hidden.device)
 
     def attend(*positions: int) -> torch.Tensor:
         chosen = torch.tensor(positions)
@@ -253,8 +254,6 @@ def test_equals_the_wav2vec2_of_transformers(lengths: list[int]) -> None:
         ({"convolution_kernel": 4}, "convolution_kernel"),
         ({"stack": 3}, "stack"),
         ({"stack": 1}, "stack"),
-        ({"hop": 3}, "hop"),
-        ({"hop": 6}, "hop"),
         ({"context": "transformer", "position_groups": 3}, "position_groups"),
     ],
 )

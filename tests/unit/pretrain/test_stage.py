@@ -387,20 +387,6 @@ def test_deeper_than_the_encoder_it_starts_from(songs: Path, tmp_path: Path) -> 
         pretrain([songs], tmp_path / "other", deeper)
 
 
-def test_steps_half_as_long_as_those_it_starts_from(songs: Path, tmp_path: Path) -> None:
-    start = tmp_path / "start"
-    save_encoder(start, tiny_network(), {})
-    rounds = (TargetRound(targets=0, clusters=4, updates=2),)
-    finer = settings(rounds=rounds, halve_step=True)
-    pretrain([songs], tmp_path / "out", finer, start)
-    trained = load_network(tmp_path / "out" / "encoder")
-    assert trained.step_rate_hz == 50
-    taps = trained.context.layers[0].convolution.depthwise.weight[:, :, 1::2]
-    assert float(taps.detach().abs().sum()) > 0
-    with pytest.raises(UserError, match=r"pretrain\.halve_step: there is no --start"):
-        pretrain([songs], tmp_path / "other", finer)
-
-
 def test_a_random_start_is_that_of_the_seed(finished: Path, songs: Path, tmp_path: Path) -> None:
     torch.manual_seed(7)
     slow = {"rounds": ROUNDS[:1], "learning_rate": 1e-7}

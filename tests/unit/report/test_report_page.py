@@ -51,6 +51,7 @@ def run_dir(tmp_path: Path) -> Path:
                 "members": [{"seed": 0, "score": -5.125}, {"seed": 1, "score": -4.75, "x": None}],
             },
         },
+        expected_phone_rate_hz=13.5,
     )
     stage(folder, "graph", {}, words=1234, states=987_654)
     rounds = [{"round": n, "gain": n / 10, "sure": 0.5, "loss": None} for n in range(3)]
@@ -122,6 +123,7 @@ def test_page_shows_what_was_planted(run_dir: Path) -> None:
         EVIL,
         "corpus: silent",
         "15.5 Hz",
+        "13.5 Hz",
         "-4.75",
         "generator loss",
         "self-training",
