@@ -6,6 +6,9 @@ chosen without labels, and labels tell how good it is, how good the best one wou
 what the paper's three steps would have chosen.
 
     python benchmarks/gan_convergence.py [--noise 0.3] [--repeats 0.3] [--seeds 10] [--members 4]
+        [--start decipherment]
+
+With a start, every second member begins from the best of three decipherments, whose time counts.
 
 The last line printed is one JSON object.
 """
@@ -27,13 +30,15 @@ import yaml
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 from scipy.spatial.distance import cdist
+from torch import Tensor
 
-from wav2vec_u.config import GanConfig, MatchingConfig
+from wav2vec_u.config import DeciphermentConfig, GanConfig, MatchingConfig
 from wav2vec_u.matching.batches import training_utterances
 from wav2vec_u.matching.channel import Channel
 from wav2vec_u.matching.decipherment import learn_language
 from wav2vec_u.matching.gan.train import train_gan
 from wav2vec_u.matching.generator import Generator, log_probs
+from wav2vec_u.matching.readings import decipher
 from wav2vec_u.matching.selection import select, spoken_phones
 from wav2vec_u.testing.language import make_language
 from wav2vec_u.testing.planted import Planted, plant
@@ -50,6 +55,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--start", choices=("nothing", "decipherment"), default="nothing")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of matching.gan")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -64,7 +70,7 @@ def main() -> None:
             repeats=args.repeats,
             seed=seed,
         )
-        rows.append(find(planted, config, args.threads))
+        rows.append(find(planted, config, args.threads, args.start == "decipherment"))
         print(json.dumps({"seed": seed, **rows[-1]}), flush=True)
     chosen = [row["chosen"] for row in rows]
     print(
@@ -87,6 +93,9 @@ def main() -> None:
     )
 
 
+READINGS = 3
+DECIPHERMENT = DeciphermentConfig(codes=60)  # 18 phones in some ten thousand segments
+
 SETTINGS: dict[str, Any] = {
     # A segment's phone does not depend on its neighbours; batches and networks are small, and
     # learn at higher rates than the reference's.
@@ -103,13 +112,20 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def find(planted: Planted, config: MatchingConfig, threads: int) -> dict[str, Any]:
+def find(
+    planted: Planted, config: MatchingConfig, threads: int, deciphered: bool = False
+) -> dict[str, Any]:
     """Train and choose without labels; look at the labels afterwards."""
     sentences = [planted.text.sentence(i) for i in range(len(planted.text))]
     model = NgramModel(4).fit(sentences, planted.text.phones)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        results = train_gan(Path(folder), planted.segments, planted.text, config, dev_lm=model)
+        start = None
+        if deciphered:
+            start = best_reading(Path(folder) / "start", planted, config, threads)
+        results = train_gan(
+            Path(folder), planted.segments, planted.text, config, dev_lm=model, start=start
+        )
     channel = Channel(
         planted.segments,
         training_utterances(planted.segments),
@@ -134,6 +150,22 @@ def find(planted: Planted, config: MatchingConfig, threads: int) -> dict[str, An
         "gains": [round(gain, 3) for gain in gains],
         "seconds": round(seconds, 1),
     }
+
+
+def best_reading(
+    folder: Path, planted: Planted, config: MatchingConfig, threads: int
+) -> dict[str, Tensor]:
+    """Decipher, and return what the reading with the highest gain has learned."""
+    readings = decipher(
+        folder,
+        planted.segments,
+        planted.text,
+        config.model_copy(update={"seeds": READINGS, "decipherment": DECIPHERMENT}),
+        architecture={"kernel": config.gan.generator_kernel, "batch_norm": 0.0, "dropout": 0.0},
+        resume=False,
+        threads=threads,
+    )
+    return max(readings, key=lambda reading: reading.gain).generator.state_dict()
 
 
 def error_rate(

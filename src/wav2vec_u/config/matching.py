@@ -146,8 +146,8 @@ class MatchingConfig(Settings):
     method: Literal["synthetic", "decipherment", "gan", "decipherment+gan"] = Field(
         "synthetic",
         description="`synthetic` starts from the text read aloud by espeak-ng, `decipherment` from "
-        "cluster codes, which needs no voice of the language; `decipherment+gan` starts the GAN "
-        "from the decipherment",
+        "cluster codes, which needs no voice of the language; `decipherment+gan` starts every "
+        "second member of the GAN from the decipherment",
     )
     seeds: PositiveInt = Field(2, description="independent restarts; the best is selected")
     seed: int = 0

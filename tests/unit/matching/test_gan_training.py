@@ -367,11 +367,25 @@ def test_the_worse_half_gives_way_to_new_members(tmp_path: Path) -> None:
     assert gone == set(sorted(range(4), key=anchor)[2:])
 
 
-def test_members_from_a_given_start_never_give_way(tmp_path: Path) -> None:
-    start = Generator(8, V, kernel=4).state_dict()
-    settings = config(seeds=2, reviews=(0.4,))
-    results = run(tmp_path, settings, dev_lm=PickyModel(), start=start)
-    assert [result.member for result in results] == [0, 1]
+@pytest.mark.parametrize("reference", [False, True])
+def test_every_second_member_begins_from_a_start(tmp_path: Path, reference: bool) -> None:
+    """Those that come in the place of others begin from nothing, whatever their number."""
+    start = Generator(8, V, kernel=4)
+    slow = config(
+        seeds=4,
+        reviews=(0.4,),
+        generator_lr=1e-9,
+        start_discriminator_updates=0,
+        reference=reference,
+    )
+    results = run(tmp_path, slow, dev_lm=PickyModel(), start=start.state_dict())
+    assert reference or {result.member for result in results} >= {0, 1, 2, 3, 4}
+    started = {
+        result.member
+        for result in results
+        if torch.allclose(weights(result.generator), weights(start), atol=1e-5)
+    }
+    assert started == {0, 2}
 
 
 def test_training_ends_when_nothing_gets_better(

@@ -23,7 +23,7 @@ from wav2vec_u.matching.gan.discriminator import Discriminator
 from wav2vec_u.matching.gan.feed import Feed, Row
 from wav2vec_u.matching.gan.hyperparameters import choose, stack
 from wav2vec_u.matching.gan.layout import Layout, join
-from wav2vec_u.matching.gan.networks import make_networks
+from wav2vec_u.matching.gan.networks import make_networks, start_of
 from wav2vec_u.matching.gan.objective import Generated, Objective, PaperObjective, perplexity
 from wav2vec_u.matching.gan.relativistic import RelativisticObjective
 from wav2vec_u.matching.selection import Candidate
@@ -46,7 +46,7 @@ class Ensemble:
     config : GanConfig
     device : torch.device
     start : dict of Tensor or None
-        State of a `Generator` where every member starts from.
+        State of a `Generator` where every second member starts from (`networks.start_of`).
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Ensemble:
         self._config = config
         self._device = device
         self._start = start
+        self._first = frozenset(numbers)
         self._joins = config.segmenter in ("join", "uniform_join")
         tables = feed.text_tables().to(device) if any(config.skipgrams) else None
         self._objective: Objective = OBJECTIVES[config.objective](tables)
@@ -208,8 +209,9 @@ class Ensemble:
 
     def _make(self, number: int) -> tuple[Any, Discriminator]:
         feed = self._feed
+        start = start_of(self._start, number, self._first)
         return make_networks(
-            self._config, feed.dim, feed.n_phones, feed.n_phones, feed.seed, number, self._start
+            self._config, feed.dim, feed.n_phones, feed.n_phones, feed.seed, number, start
         )
 
     def _generate(self, row: Row, rng: torch.Generator | None) -> Generated:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,17 @@ from wav2vec_u.matching.gan.discriminator import Discriminator
 from wav2vec_u.matching.generator import Generator
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.seeds import numpy_generator
+
+
+def start_of(
+    start: dict[str, Tensor] | None, number: int, first: Collection[int]
+) -> dict[str, Tensor] | None:
+    """Return from where a member begins: `start`, or None for nothing.
+
+    Every second one of the `first` members begins from it. Where it has misread the recordings, the
+    others, and those that come in the place of hopeless ones, can still find the language.
+    """
+    return start if number in first and number % 2 == 0 else None
 
 
 def make_networks(

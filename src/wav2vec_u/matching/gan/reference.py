@@ -31,7 +31,7 @@ from wav2vec_u.matching.gan.adam import BETAS, EPS
 from wav2vec_u.matching.gan.discriminator import Discriminator, FusedLayer
 from wav2vec_u.matching.gan.feed import Feed
 from wav2vec_u.matching.gan.hyperparameters import Choice, choose
-from wav2vec_u.matching.gan.networks import make_networks
+from wav2vec_u.matching.gan.networks import make_networks, start_of
 from wav2vec_u.matching.gan.objective import diversity_penalty
 from wav2vec_u.matching.selection import Candidate
 from wav2vec_u.runtime.seeds import torch_generator
@@ -61,8 +61,10 @@ class ReferenceMembers:
         device: torch.device,
         start: dict[str, Tensor] | None,
     ) -> None:
-        self._arguments = (feed, config, device, start)
-        self._members = [ReferenceMember(number, *self._arguments) for number in numbers]
+        self._arguments = (feed, config, device)
+        self._start = start
+        self._first = frozenset(numbers)
+        self._members = [self._make(number) for number in numbers]
 
     @property
     def numbers(self) -> list[int]:
@@ -85,7 +87,7 @@ class ReferenceMembers:
 
     def replace(self, slot: int, number: int) -> None:
         """Put a new member in the place of another."""
-        self._members[slot] = ReferenceMember(number, *self._arguments)
+        self._members[slot] = self._make(number)
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint has to hold."""
@@ -93,9 +95,13 @@ class ReferenceMembers:
 
     def load(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
-        self._members = [ReferenceMember(n, *self._arguments) for n in state["numbers"]]
+        self._members = [self._make(number) for number in state["numbers"]]
         for member, saved in zip(self._members, state["members"], strict=True):
             member.load(saved)
+
+    def _make(self, number: int) -> ReferenceMember:
+        start = start_of(self._start, number, self._first)
+        return ReferenceMember(number, *self._arguments, start)
 
 
 class ReferenceMember:

@@ -109,7 +109,7 @@ def train_gan(
     resume : bool
         Go on from the checkpoint in `folder`; otherwise what is there is removed.
     start : dict of Tensor or None
-        State of a `Generator` with one output a phone, where every member starts from.
+        State of a `Generator` with one output a phone, where every second member starts from.
 
     Returns
     -------
@@ -154,8 +154,7 @@ class Training:
         numbers = list(range(config.seeds))
         device = pick_device(config.device)
         self._members: Members = kind(numbers, self._feed, config.gan, device, start)
-        # Where all begin alike, another beginning is no new chance.
-        self._reviews = reviews(config.gan) if lm is not None and start is None else []
+        self._reviews = reviews(config.gan) if lm is not None else []
         self._text_nll = 0.0 if lm is None else _text_nll(text, lm)
         self._update = 0
         self._next = config.seeds
