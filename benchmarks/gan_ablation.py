@@ -5,7 +5,7 @@ planted language is searched as there, and labels tell how good the chosen membe
 outer loop, so that what is done when it is stopped compares like with like; what stands in OUT is
 not done again.
 
-    python benchmarks/gan_ablation.py --out OUT [--seeds 5] [--members 4] [--only GROUP ...]
+    python benchmarks/gan_ablation.py --out OUT [--seeds 5] [--members 4]
 
 OUT gets ``rows.jsonl`` and ``ablation.svg``. The last line printed is one JSON object.
 """
@@ -169,17 +169,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="+", help="groups of variants")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     rows_file = args.out / "rows.jsonl"
     rows = list(read_jsonl(rows_file)) if rows_file.exists() else []
     done = {(row["group"], row["variant"], row["seed"]) for row in rows}
-    variants = [variant for variant in VARIANTS if not args.only or variant.group in args.only]
     with rows_file.open("a", encoding="utf-8") as file:
         for seed in range(args.seeds):
-            for variant in variants:
+            for variant in VARIANTS:
                 if (variant.group, variant.name, seed) in done:
                     continue
                 row = measure(variant, seed, args.members, args.threads)
@@ -187,10 +185,10 @@ def main() -> None:
                 file.write(json.dumps(row) + "\n")
                 file.flush()
                 print(row, flush=True)
-    table = [summary(variant, rows) for variant in variants]
+    table = [summary(variant, rows) for variant in VARIANTS]
     for line in table:
         print(line)
-    write_text(args.out / "ablation.svg", draw(rows, variants))
+    write_text(args.out / "ablation.svg", draw(rows))
     default = next(line for line in table if line["variant"] == DEFAULT)
     worst = max(table, key=lambda line: float(line["per"]))
     print(
@@ -250,7 +248,7 @@ _STYLE = (
 )
 
 
-def draw(rows: list[dict[str, Any]], variants: list[Variant]) -> str:
+def draw(rows: list[dict[str, Any]]) -> str:
     """Draw a line a variant: a dot for every seed, a bar at their median, as SVG."""
 
     def x(per: float) -> float:
@@ -260,12 +258,12 @@ def draw(rows: list[dict[str, Any]], variants: list[Variant]) -> str:
         place = f'x1="{x(per):.1f}" x2="{x(per):.1f}" y1="{top}" y2="{bottom}"'
         return f'<line class="{kind}" {place}/>'
 
-    height = ROW * (len(variants) + 3)
+    height = ROW * (len(VARIANTS) + 3)
     parts = []
     for tick in range(0, 101, 20):
         parts.append(rule("grid", tick, 10, height - 30))
         parts.append(f'<text x="{x(tick)}" y="{height - 12}" text-anchor="middle">{tick}</text>')
-    for place, variant in enumerate(variants):
+    for place, variant in enumerate(VARIANTS):
         y = ROW * (place + 1)
         rates = [row["chosen"] for row in rows_of(variant, rows)]
         median = statistics.median(rates)

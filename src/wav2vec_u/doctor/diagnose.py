@@ -154,6 +154,8 @@ def _decode(run_dir: Path, config: RunConfig) -> list[Finding]:
     )
     matching = read_record(run_dir / "matching")
     expected = None if matching is None else matching.counts.get("expected_phone_rate_hz")
+    if not isinstance(expected, (int, float)):
+        expected = None
     return [speech_checks.check_phone_rate(phones / seconds, expected)] if seconds else []
 
 

@@ -15,7 +15,7 @@ from wav2vec_u.doctor.findings import Finding
 
 # Phones a second in fluent speech of many languages, silence excluded.
 PHONE_RATE_HZ = (10.0, 14.0)
-MISSED_BELOW = 0.9  # of the expected rate, which is known to a twentieth (measured)
+MISSED_BELOW = 0.9  # of the expected rate, which was within a twentieth on two voices
 # Segments a second for each phone a second that learning wants.
 WANTED_RATIO = 1.3
 

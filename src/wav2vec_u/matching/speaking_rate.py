@@ -62,13 +62,16 @@ def estimate_phone_rate(
             begins = np.concatenate([[True], labels[1:] != labels[:-1]])
             changes.append(_change(synthetic.vectors(i)[spoken]))
             rates.append((begins & spoken).sum() / spoken.sum())
-    heard = [segments.vectors(i) for i in utterances]
-    heard = [vectors for vectors in heard if len(vectors) >= SHORTEST]
+    heard, lengths = [], []
+    for i in utterances:  # one after the other: all of a corpus would fill the memory
+        vectors = segments.vectors(i)
+        if len(vectors) >= SHORTEST:
+            heard.append(_change(vectors))
+            lengths.append(len(vectors))
     if len(rates) < LEAST_UTTERANCES or not heard:
         return None
     weights, *_ = np.linalg.lstsq(_with_one(np.array(changes)), np.array(rates), rcond=None)
-    guesses = _with_one(np.array([_change(vectors) for vectors in heard])) @ weights
-    mean = np.average(guesses, weights=[len(vectors) for vectors in heard])
+    mean = np.average(_with_one(np.array(heard)) @ weights, weights=lengths)
     return float(max(0.0, mean) * segment_rate_hz)
 
 

@@ -14,6 +14,7 @@ import torch
 from wav2vec_u.config import GanConfig, MatchingConfig
 from wav2vec_u.matching.gan.ensemble import Ensemble
 from wav2vec_u.matching.gan.feed import Feed
+from wav2vec_u.matching.gan.networks import start_of
 from wav2vec_u.matching.gan.reference import ReferenceMember, ReferenceMembers
 from wav2vec_u.matching.gan.train import CHECKPOINT_NAME, Training, train_gan
 from wav2vec_u.matching.generator import Generator
@@ -386,6 +387,13 @@ def test_every_second_member_begins_from_a_start(tmp_path: Path, reference: bool
         if torch.allclose(weights(result.generator), weights(start), atol=1e-5)
     }
     assert started == {0, 2}
+
+
+def test_only_first_members_begin_from_a_start() -> None:
+    start = Generator(8, V, kernel=4).state_dict()
+    begun = [start_of(start, number, first={0, 1, 2, 3}) for number in range(6)]
+    assert [each is not None for each in begun] == [True, False, True, False, False, False]
+    assert start_of(None, 0, first={0}) is None
 
 
 def test_training_ends_when_nothing_gets_better(
