@@ -50,6 +50,7 @@ TINY_MATCHING: dict[str, Any] = {
         "bigram_iterations": 10,
         "trigram_iterations": 5,
         "final_iterations": 10,
+        "reheats": 0,
         "generator_kernel": 1,
         "generator_hidden": 16,
         "generator_dropout": 0.0,

@@ -85,7 +85,7 @@ class DeciphermentConfig(Settings):
         0.3, description="exponent of the emissions at the start: low is hot"
     )
     trigram_sharpness: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (0.4, 0.5, 0.64),
+        (0.4, 0.64, 0.5),
         min_length=1,
         description="exponents at which the trigram takes over from the bigram; restarts take them "
         "in turn, because what misleads one schedule does not mislead the next (measured)",
@@ -95,6 +95,14 @@ class DeciphermentConfig(Settings):
     final_iterations: PositiveInt = Field(
         60, description="at most, at sharpness 1; the search ends when it gains no more"
     )
+    reheats: Annotated[int, Field(ge=0)] = Field(
+        3,
+        description="times, at most, that the search is warmed up again, for as long as that helps",
+    )
+    reheat_sharpness: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="to which it is warmed up: what is surely read stays (measured)"
+    )
+    reheat_iterations: PositiveInt = Field(15, description="up to sharpness 1 again (measured)")
     max_segments: PositiveInt = Field(
         20_000, description="segments (about 25 minutes of speech) used while annealing"
     )

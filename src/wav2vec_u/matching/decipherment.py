@@ -9,15 +9,21 @@ from a small value, where every code can stand for every phone, to 1 (Ueda and N
 *Deterministic annealing EM algorithm*). What the first iterations find depends on the statistics
 of the corpus and hardly on chance, so that restarts agree.
 
+What is found at full sharpness may still have taken a few phones for each other. Warmed up again
+part of the way, the codes that the language is sure of stay, and the others are read anew beside
+them, with far more known than the first time (`DeciphermentConfig.reheats`).
+
 Nothing here knows a transcript.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +42,7 @@ from wav2vec_u.text.ngram import NgramModel
 SMOOTHING = 0.1  # pseudo-counts of a phone, spread as the codes are
 START_NOISE = 0.3  # standard deviation of the first emissions' logarithm: breaks the symmetry
 CHECKPOINT_EVERY = 5  # iterations
-FINAL_TOLERANCE = 1e-3  # nats a segment; at full sharpness, the search ends when it gains less
+TOLERANCE = 1e-3  # nats a segment; what gains less, an iteration or a warming up, is the last one
 MIN_PHONES = 5  # fewer tell nothing apart
 
 
@@ -188,40 +194,65 @@ class Decipherment:
         return self.folder / "checkpoint.safetensors"
 
     def run(self, resume: bool) -> Deciphered:
-        """Search, from the last checkpoint if `resume` is set and there is one."""
-        done, gain = 0, -np.inf
-        if resume and self.checkpoint.exists():
-            state = load_checkpoint(self.checkpoint)
-            done, gain = state["iteration"], state["gain"]
-            self._emissions = state["emissions"].numpy()
-        schedule = list(self._schedule())
-        deciphered = None
-        log_path = self.folder / "log.jsonl"
-        _keep_lines(log_path, done)
-        with ThreadPoolExecutor(self.threads) as pool, MetricsLog(log_path) as log:
-            for number in progress(range(done, len(schedule)), label="decipherment"):
-                order, sharpness = schedule[number]
-                final = sharpness == 1
-                deciphered = self._iterate(
-                    self._all if final else self._some, order, sharpness, pool
-                )
-                log.write(iteration=number, order=order, sharpness=sharpness, gain=deciphered.gain)
-                if final and deciphered.gain < gain + FINAL_TOLERANCE:
-                    break
-                gain = deciphered.gain if final else -np.inf
-                if (number + 1) % CHECKPOINT_EVERY == 0 and number + 1 < len(schedule):
-                    self._save(number + 1, gain)
-        assert deciphered is not None  # the last iteration is never checkpointed
-        return deciphered
+        """Search, from the last checkpoint if `resume` is set and there is one.
 
-    def _schedule(self) -> Iterator[tuple[int, float]]:
+        Cools down, then warms up and cools down again for as long as that raises the gain, and
+        returns the reading of the highest gain.
+        """
+        state = _State(self._emissions, self._emissions)
+        if resume and self.checkpoint.exists():
+            state = _State.load(self.checkpoint)
+            self._emissions = state.emissions
+        log_path = self.folder / "log.jsonl"
+        _keep_lines(log_path, state.iteration)
+        with ThreadPoolExecutor(self.threads) as pool, MetricsLog(log_path) as log:
+            while state.heat <= self.config.reheats:
+                self._cool(state, pool, log)
+                if state.best_gain < state.gain_to_beat + TOLERANCE:
+                    break
+                state.next_heat()
+            self._emissions = state.best_emissions
+            return self._iterate(self._all, 3, 1.0, pool)
+
+    def _cool(self, state: _State, pool: ThreadPoolExecutor, log: MetricsLog) -> None:
+        steps = list(self._schedule(state.heat))
+        label = "decipherment" if state.heat == 0 else f"reheated, {state.heat}"
+        for step in progress(range(state.step, len(steps)), label=label):
+            order, sharpness = steps[step]
+            final = sharpness == 1
+            tried = self._emissions
+            found = self._iterate(self._all if final else self._some, order, sharpness, pool)
+            log.write(
+                iteration=state.iteration,
+                heat=state.heat,
+                order=order,
+                sharpness=sharpness,
+                gain=found.gain,
+            )
+            state.iteration += 1
+            if final:
+                if found.gain > state.best_gain:
+                    state.best_gain, state.best_emissions = found.gain, tried
+                if found.gain < state.gain + TOLERANCE:
+                    break
+                state.gain = found.gain
+            if state.iteration % CHECKPOINT_EVERY == 0:
+                state.step, state.emissions = step + 1, self._emissions
+                state.save(self.checkpoint)
+
+    def _schedule(self, heat: int) -> Iterator[tuple[int, float]]:
+        """Yield the order of the language model and the sharpness of every iteration."""
         config = self.config
-        middle = config.trigram_sharpness[self.restart % len(config.trigram_sharpness)]
-        for step in range(config.bigram_iterations):
-            share = step / config.bigram_iterations
-            yield 2, config.start_sharpness + share * (middle - config.start_sharpness)
-        for step in range(config.trigram_iterations):
-            yield 3, middle + (1 - middle) * step / config.trigram_iterations
+        if heat == 0:
+            middle = config.trigram_sharpness[self.restart % len(config.trigram_sharpness)]
+            for step in range(config.bigram_iterations):
+                share = step / config.bigram_iterations
+                yield 2, config.start_sharpness + share * (middle - config.start_sharpness)
+            iterations = config.trigram_iterations
+        else:
+            middle, iterations = config.reheat_sharpness, config.reheat_iterations
+        for step in range(iterations):
+            yield 3, middle + (1 - middle) * step / iterations
         for _ in range(config.final_iterations):
             yield 3, 1.0
 
@@ -250,10 +281,36 @@ class Decipherment:
         estimate: NDArray[np.float64] = smoothed / smoothed.sum(axis=0)
         return estimate
 
-    def _save(self, iteration: int, gain: float) -> None:
-        emissions = torch.from_numpy(self._emissions)
-        state = {"iteration": iteration, "gain": float(gain), "emissions": emissions}
-        save_checkpoint(self.checkpoint, state)
+
+@dataclass
+class _State:
+    """What a search goes on from: emissions (K, V), the best reading, and where it stands."""
+
+    emissions: NDArray[np.float64]
+    best_emissions: NDArray[np.float64]
+    best_gain: float = -np.inf
+    gain_to_beat: float = -np.inf  # best one when the last warming up began
+    gain: float = -np.inf  # of the iteration before, if that was at full sharpness
+    heat: int = 0  # times that the search was warmed up again
+    step: int = 0  # in the schedule since then
+    iteration: int = 0  # in all
+
+    def next_heat(self) -> None:
+        self.gain_to_beat, self.gain = self.best_gain, -np.inf
+        self.heat, self.step = self.heat + 1, 0
+
+    def save(self, path: Path) -> None:
+        values: dict[str, Any] = dataclasses.asdict(self)
+        for name in ("emissions", "best_emissions"):
+            values[name] = torch.from_numpy(values[name])
+        save_checkpoint(path, values)
+
+    @classmethod
+    def load(cls, path: Path) -> _State:
+        values = load_checkpoint(path)
+        for name in ("emissions", "best_emissions"):
+            values[name] = values[name].numpy()
+        return cls(**values)
 
 
 def _keep_lines(log: Path, count: int) -> None:

@@ -18,7 +18,7 @@ from wav2vec_u.config import DeciphermentConfig
 from wav2vec_u.matching import decipherment
 from wav2vec_u.matching.decipherment import (
     CHECKPOINT_EVERY,
-    FINAL_TOLERANCE,
+    TOLERANCE,
     CodeLanguage,
     Deciphered,
     Decipherment,
@@ -178,7 +178,11 @@ def test_the_schedule_cools_and_changes_to_the_trigram(
     tmp_path: Path, restart: int, middle: float
 ) -> None:
     config = DeciphermentConfig(
-        trigram_sharpness=(0.4, 0.7), bigram_iterations=4, trigram_iterations=3, final_iterations=2
+        trigram_sharpness=(0.4, 0.7),
+        bigram_iterations=4,
+        trigram_iterations=3,
+        final_iterations=2,
+        reheats=0,
     )
     found = search(tmp_path, config=config, restart=restart).run(resume=False)
     rows = log(tmp_path)
@@ -192,6 +196,43 @@ def test_the_schedule_cools_and_changes_to_the_trigram(
     assert rows[-1]["gain"] == found.gain
 
 
+# Measured: 79.5 and 79.8 without, 2.9 and 3.8 with it.
+@pytest.mark.parametrize("language_seed", [1, 6])
+def test_warming_up_again_mends_what_cooling_too_fast_misread(
+    language_seed: int, tmp_path: Path
+) -> None:
+    fast = DeciphermentConfig(trigram_sharpness=(0.64,), trigram_iterations=10)
+    once = search(
+        tmp_path / "once", language_seed, config=fast.model_copy(update={"reheats": 0})
+    ).run(resume=False)
+    again = search(tmp_path / "again", language_seed, config=fast).run(resume=False)
+    assert error_rate(once, language_seed) > 50
+    assert error_rate(again, language_seed) < 10
+    assert again.gain > once.gain + 0.5
+
+
+def test_it_is_warmed_up_for_as_long_as_that_helps_and_the_best_reading_is_kept(
+    tmp_path: Path,
+) -> None:
+    config = DeciphermentConfig(
+        trigram_sharpness=(0.64,), trigram_iterations=10, reheats=5, reheat_sharpness=0.45
+    )
+    found = search(tmp_path, config=config).run(resume=False)
+    rows = log(tmp_path)
+    heats = [[row for row in rows if row["heat"] == heat] for heat in range(rows[-1]["heat"] + 1)]
+    assert 1 < len(heats) < 6
+    for again in heats[1:]:
+        assert [row["order"] for row in again] == [3] * len(again)
+        assert again[0]["sharpness"] == 0.45
+        sharpness = [row["sharpness"] for row in again]
+        assert sharpness == sorted(sharpness)
+    best = [max(row["gain"] for row in heat if row["sharpness"] == 1) for heat in heats]
+    so_far = np.maximum.accumulate(best)
+    assert all(step >= TOLERANCE for step in np.diff(so_far)[:-1])
+    assert np.diff(so_far)[-1] < TOLERANCE
+    assert found.gain == max(best)
+
+
 def test_the_gain_knows_noise_from_a_language(tmp_path: Path) -> None:
     _, codes, _ = script(1)
     flat = np.random.default_rng(0).permutation(np.concatenate(codes))
@@ -201,13 +242,15 @@ def test_the_gain_knows_noise_from_a_language(tmp_path: Path) -> None:
 
 
 def test_the_search_ends_when_it_gains_no_more(tmp_path: Path) -> None:
-    config = DeciphermentConfig(bigram_iterations=6, trigram_iterations=12, final_iterations=500)
+    config = DeciphermentConfig(
+        bigram_iterations=6, trigram_iterations=12, final_iterations=500, reheats=0
+    )
     found = search(tmp_path, config=config).run(resume=False)
     gains = [row["gain"] for row in log(tmp_path) if row["sharpness"] == 1]
     assert 1 < len(gains) < 400
-    assert all(step >= FINAL_TOLERANCE for step in np.diff(gains)[:-1])
-    assert gains[-1] - gains[-2] < FINAL_TOLERANCE
-    assert found.gain == gains[-1]
+    assert all(step >= TOLERANCE for step in np.diff(gains)[:-1])
+    assert gains[-1] - gains[-2] < TOLERANCE
+    assert found.gain == max(gains)
 
 
 def test_same_seed_same_result_whatever_the_threads(tmp_path: Path) -> None:
@@ -233,11 +276,18 @@ def kill_at(patch: pytest.MonkeyPatch, iteration: int) -> None:
     patch.setattr(MetricsLog, "write", killed)
 
 
-@pytest.mark.parametrize("killed_at", [2, CHECKPOINT_EVERY, 2 * CHECKPOINT_EVERY + 1])
+# It is warmed up again before iterations 13, 21 and 29, and a checkpoint stands before every fifth.
+@pytest.mark.parametrize("killed_at", [2, CHECKPOINT_EVERY, 2 * CHECKPOINT_EVERY + 1, 16, 22, 36])
 def test_resumed_equals_uninterrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
 ) -> None:
-    config = DeciphermentConfig(bigram_iterations=7, trigram_iterations=4, final_iterations=2)
+    config = DeciphermentConfig(
+        trigram_sharpness=(0.64,),
+        bigram_iterations=7,
+        trigram_iterations=4,
+        final_iterations=2,
+        reheat_iterations=6,
+    )
     whole = search(tmp_path / "whole", config=config).run(resume=False)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         kill_at(patch, killed_at)
@@ -255,7 +305,9 @@ def test_resumed_equals_uninterrupted(
 def test_a_resumed_search_knows_what_it_had_gained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = DeciphermentConfig(bigram_iterations=7, trigram_iterations=4, final_iterations=500)
+    config = DeciphermentConfig(
+        bigram_iterations=7, trigram_iterations=4, final_iterations=500, reheats=0
+    )
     search(tmp_path / "whole", config=config).run(resume=False)
     expected = log(tmp_path / "whole")
     # The kill comes in the very iteration that gains no more, after a checkpoint before it.
