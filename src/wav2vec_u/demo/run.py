@@ -30,7 +30,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     "selftrain": {
         "rounds": 4,
         "stay_probability": 0.2,
-        "generator_power": 0.4,
+        "generator_power": 1.0,
         "mixture_context": 1,
         "scale": 1.0,
     },

@@ -47,7 +47,7 @@ from wav2vec_u.selftrain.mixtures import LEAST_FRAMES, Mixtures
 
 LABELS_NAME = "labels.npy"
 FIGURES_NAME = "figures.json"
-LEAST_UPDATES = 100  # of a generator, however few the recordings
+LEAST_UPDATES = 480  # of a generator, however few the recordings (measured on the demo's segments)
 LEAST_PHONES = 2  # with labels enough for a mixture
 LEAST_VARIETY = 0.25  # of the text's phone perplexity, below which labels have collapsed
 
