@@ -30,7 +30,6 @@ import yaml
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 from scipy.spatial.distance import cdist
-from torch import Tensor
 
 from wav2vec_u.config import DeciphermentConfig, GanConfig, MatchingConfig
 from wav2vec_u.matching.batches import training_utterances
@@ -38,7 +37,7 @@ from wav2vec_u.matching.channel import Channel
 from wav2vec_u.matching.decipherment import learn_language
 from wav2vec_u.matching.gan.train import train_gan
 from wav2vec_u.matching.generator import Generator, log_probs
-from wav2vec_u.matching.readings import decipher
+from wav2vec_u.matching.readings import Reading, decipher
 from wav2vec_u.matching.selection import select, spoken_phones
 from wav2vec_u.testing.language import make_language
 from wav2vec_u.testing.planted import Planted, plant
@@ -122,7 +121,8 @@ def find(
     with tempfile.TemporaryDirectory() as folder:
         start = None
         if deciphered:
-            start = best_reading(Path(folder) / "start", planted, config, threads)
+            found = readings(Path(folder) / "start", planted, config, threads)
+            start = max(found, key=lambda reading: reading.gain).generator.state_dict()
         results = train_gan(
             Path(folder), planted.segments, planted.text, config, dev_lm=model, start=start
         )
@@ -152,11 +152,9 @@ def find(
     }
 
 
-def best_reading(
-    folder: Path, planted: Planted, config: MatchingConfig, threads: int
-) -> dict[str, Tensor]:
-    """Decipher, and return what the reading with the highest gain has learned."""
-    readings = decipher(
+def readings(folder: Path, planted: Planted, config: MatchingConfig, threads: int) -> list[Reading]:
+    """Decipher several times, with generators that the GAN can start from."""
+    return decipher(
         folder,
         planted.segments,
         planted.text,
@@ -165,7 +163,6 @@ def best_reading(
         resume=False,
         threads=threads,
     )
-    return max(readings, key=lambda reading: reading.gain).generator.state_dict()
 
 
 def error_rate(

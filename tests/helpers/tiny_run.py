@@ -55,6 +55,7 @@ TINY_MATCHING: dict[str, Any] = {
         "generator_hidden": 16,
         "generator_dropout": 0.0,
         "generator_epochs": 20,
+        "generator_least_updates": 1,
         "generator_lr": 0.05,
     },
 }

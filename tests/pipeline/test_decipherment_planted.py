@@ -24,15 +24,12 @@ from wav2vec_u.testing.language import make_language
 from wav2vec_u.testing.planted import PlantedSegments, plant
 from wav2vec_u.text.corpus import PhoneText
 
-# Fewer codes and a smaller generator than for speech, whose phones are no single points, and more
-# epochs, because there are ten times as few utterances in one.
+# Fewer codes and a smaller generator than for speech, whose phones are no single points.
 CONFIG = MatchingConfig(
     method="decipherment",
     seeds=2,
     device="cpu",
-    decipherment=DeciphermentConfig(
-        codes=60, generator_kernel=3, generator_hidden=64, generator_epochs=25
-    ),
+    decipherment=DeciphermentConfig(codes=60, generator_kernel=3, generator_hidden=64),
 )
 SECONDS = 240  # of two cores: two minutes
 
@@ -56,11 +53,14 @@ def error_rates(
     return rates
 
 
-@pytest.mark.parametrize("seed", [3])
-def test_decipherment_learns_planted_speech_without_a_label(seed: int, tmp_path: Path) -> None:
+# Measured: 0.0 and 0.4.
+@pytest.mark.parametrize(("seed", "noise"), [(3, 0.3), (5, 1.0)])
+def test_decipherment_learns_planted_speech_without_a_label(
+    seed: int, noise: float, tmp_path: Path
+) -> None:
     language = make_language(seed, n_consonants=17, n_vowels=8)
     assert 20 <= len(language.phones) - 1 <= 30
-    planted = plant(language, utterances=200, sentences=1, noise=0.3, repeats=0.3, seed=seed)
+    planted = plant(language, utterances=200, sentences=1, noise=noise, repeats=0.3, seed=seed)
     segments = without_silence(planted.segments)
     inputs = write_segments(tmp_path / "segments", segments)
     text = write_text_artifact(tmp_path / "text", language, 3_000)
@@ -71,6 +71,6 @@ def test_decipherment_learns_planted_speech_without_a_label(seed: int, tmp_path:
 
     rates = error_rates(tmp_path / "matching", text, language.phones, segments)
     selection = json.loads((tmp_path / "matching" / "selection.json").read_text())
-    assert rates[selection["selected"]] <= 10
+    assert rates[selection["selected"]] <= 3
     assert rates[selection["selected"]] <= min(rates.values()) + 1
     assert seconds <= SECONDS

@@ -112,8 +112,9 @@ class DeciphermentConfig(Settings):
     generator_kernel: PositiveInt = Field(5, description="segments the generator sees at once")
     generator_hidden: PositiveInt = Field(256, description="hidden channels of the generator")
     generator_dropout: Probability = 0.2
-    generator_epochs: PositiveInt = Field(
-        10, description="few on purpose: the generator must smooth the posteriors, not copy them"
+    generator_epochs: PositiveInt = Field(10, description="through the segments that were read")
+    generator_least_updates: PositiveInt = Field(
+        1_000, description="however few the segments; fewer leave it behind the reading (measured)"
     )
     generator_lr: PositiveFloat = 2e-3
 

@@ -226,8 +226,8 @@ def distil(
 ) -> None:
     """Teach the generator the posteriors by cross-entropy.
 
-    Few epochs, because the posteriors are wrong in places: what is systematic in the vectors is
-    learned first, and the errors of single codes are averaged out.
+    The posteriors are wrong in places, where a code stands for several phones. What is systematic
+    in the vectors is learned, and the errors of single codes are averaged out.
 
     Parameters
     ----------
@@ -251,13 +251,14 @@ def distil(
                 module.reset_parameters()
     rng = torch_generator(seed, "distil dropout")
     order = numpy_generator(seed, "distil order")
-    steps = settings.generator_epochs * -(-len(utterances) // BATCH_UTTERANCES)
+    per_epoch = -(-len(utterances) // BATCH_UTTERANCES)
+    epochs = max(settings.generator_epochs, -(-settings.generator_least_updates // per_epoch))
     optimizer = torch.optim.Adam(generator.parameters(), lr=settings.generator_lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * per_epoch)
     targets = torch.from_numpy(phones)
     generator.train()
     with MetricsLog(folder / "log.jsonl") as log:
-        for epoch in progress(range(settings.generator_epochs), label="generator"):
+        for epoch in progress(range(epochs), label="generator"):
             shuffled = order.permutation(len(utterances))
             total, batches = 0.0, 0
             for first in range(0, len(shuffled), BATCH_UTTERANCES):

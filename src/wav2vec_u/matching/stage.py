@@ -177,6 +177,8 @@ def _by_gan(
     members = []
     for result in results:
         assert result.score is not None  # a language model was given
+        place = work.folder / f"member_{result.member:02d}"
+        save_generator(place / GENERATOR_NAME, result.generator)
         gain = None if channel is None else channel.gain(result.generator)
         members.append(
             _Member(result.member, result.generator, result.candidate, result.score, gain)

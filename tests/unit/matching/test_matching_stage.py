@@ -53,6 +53,7 @@ def config(method: Any = "decipherment", seeds: int = 2, **gan: Any) -> Matching
         final_iterations=1,
         generator_hidden=16,
         generator_epochs=2,
+        generator_least_updates=1,
     )
     small: dict[str, Any] = {
         "batch_size": 4,
@@ -198,6 +199,9 @@ def test_the_gan_starts_from_the_best_reading(
         tmp_path / f"start/member_{int(np.argmax(gains)):02d}/generator.safetensors"
     )
     assert torch.equal(started[0]["conv.weight"], best.conv.weight)
+    chosen = selection(tmp_path)["selected"]
+    kept = load_generator(tmp_path / f"member_{chosen:02d}/generator.safetensors")
+    assert torch.equal(generator(tmp_path).conv.weight, kept.conv.weight)
     assert [row["member"] for row in selection(tmp_path)["members"]] == [0, 1, 2]
 
 

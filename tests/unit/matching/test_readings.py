@@ -13,7 +13,13 @@ from wav2vec_u.config import DeciphermentConfig, MatchingConfig
 from wav2vec_u.matching import readings
 from wav2vec_u.matching.decipherment import Deciphered, Decipherment
 from wav2vec_u.matching.generator import Generator
-from wav2vec_u.matching.readings import decipher, distil, say, scored_utterances
+from wav2vec_u.matching.readings import (
+    BATCH_UTTERANCES,
+    decipher,
+    distil,
+    say,
+    scored_utterances,
+)
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.testing.language import make_language
 from wav2vec_u.testing.planted import PlantedSegments, plant
@@ -29,6 +35,7 @@ TINY = {
     "trigram_iterations": 2,
     "final_iterations": 1,
     "generator_epochs": 2,
+    "generator_least_updates": 1,
 }
 
 
@@ -43,12 +50,15 @@ def teach(
     *,
     seed: int = 0,
     epochs: int = 12,
+    least_updates: int = 1,
     **architecture: Any,
 ) -> Generator:
     generator = Generator(
         SEGMENTS.dim, len(PLANTED.text.phones), **{**ARCHITECTURE, **architecture}
     )
-    settings = DeciphermentConfig(generator_epochs=epochs, generator_lr=0.02)
+    settings = DeciphermentConfig(
+        generator_epochs=epochs, generator_least_updates=least_updates, generator_lr=0.02
+    )
     folder.mkdir(exist_ok=True)
     distil(generator, SEGMENTS, UTTERANCES, posteriors, PHONES, settings, seed=seed, folder=folder)
     return generator
@@ -114,6 +124,16 @@ def test_a_stride_is_taught_the_segments_it_looks_at(tmp_path: Path) -> None:
     assert right / total > 0.9
 
 
+def test_few_utterances_are_gone_through_more_often(tmp_path: Path) -> None:
+    posteriors = [one_hot(SEGMENTS.labels(i)) for i in UTTERANCES]
+    batches = -(-len(UTTERANCES) // BATCH_UTTERANCES)
+    assert batches == 2
+    for least, epochs in ((4, 3), (7, 4)):
+        place = tmp_path / str(least)
+        teach(place, posteriors, epochs=3, least_updates=least)
+        assert len((place / "log.jsonl").read_text().splitlines()) == epochs
+
+
 def test_teaching_depends_on_the_seed_alone(tmp_path: Path) -> None:
     posteriors = [one_hot(SEGMENTS.labels(i)) for i in UTTERANCES]
     first = teach(tmp_path / "a", posteriors, epochs=2)
@@ -135,7 +155,7 @@ def test_teaching_disturbs_no_other_random_numbers_and_warns_of_nothing(tmp_path
             UTTERANCES,
             [one_hot(SEGMENTS.labels(i)) for i in UTTERANCES],
             PHONES,
-            DeciphermentConfig(generator_epochs=1),
+            DeciphermentConfig(generator_epochs=1, generator_least_updates=1),
             seed=0,
             folder=tmp_path,
         )
