@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from wav2vec_u.config import RunConfig, load_config
+from wav2vec_u.config import RunConfig, SegmentsConfig, SelftrainConfig, load_config
+from wav2vec_u.config.run import OF_SEGMENTS
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -60,6 +61,32 @@ def test_a_file_loads_and_says_what_it_holds(path: Path) -> None:
 def test_small_files_repeat_no_default(name: str) -> None:
     written = dict(leaves(yaml.safe_load(path_of(name).read_text(encoding="utf-8"))))
     assert [key for key, value in written.items() if DEFAULTS[key] == value] == []
+
+
+SEGMENTED = {"boundaries": "viterbi"}
+
+
+def test_what_reads_segments_goes_by_how_long_they_last() -> None:
+    frames, segments = load_config(None), load_config(None, segments=SEGMENTED)
+    for section, preset in OF_SEGMENTS.items():
+        for key, value in preset.items():
+            assert getattr(getattr(frames, section), key) == DEFAULTS[f"{section}.{key}"] != value
+            assert getattr(getattr(segments, section), key) == value
+    others = {"graph", "selftrain", "words", "segments"}
+    assert frames.model_dump(exclude=others) == segments.model_dump(exclude=others)
+    assert segments.selftrain.mixture_power == frames.selftrain.mixture_power
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_is_given_stands_whatever_the_segments(whole: bool) -> None:
+    given: Any = {"scale": 0.7, "rounds": 2}
+    config = RunConfig(
+        segments=SegmentsConfig(**SEGMENTED) if whole else SEGMENTED,
+        selftrain=SelftrainConfig(**given) if whole else given,
+    )
+    assert (config.selftrain.scale, config.selftrain.rounds) == (0.7, 2)
+    assert config.selftrain.stay_probability == OF_SEGMENTS["selftrain"]["stay_probability"]
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_the_demo_runs_with_its_file() -> None:

@@ -25,16 +25,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     "features": {"encoder": "mfcc"},
     "segments": {"boundaries": "viterbi"},
     "matching": {"method": "decipherment"},
-    # Segments last longer than frames, and do not overlap.
-    "graph": {"stay_probability": 0.2},
-    "selftrain": {
-        "rounds": 4,
-        "stay_probability": 0.2,
-        "generator_power": 1.0,
-        "mixture_context": 1,
-        "scale": 1.0,
-    },
-    "words": {"scale": 1.0},
+    "selftrain": {"rounds": 4},
 }
 
 

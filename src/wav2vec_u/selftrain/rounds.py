@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -106,7 +106,7 @@ class SelfTraining:
         self._stopped: str | None = None
 
     def run(self, resume: bool) -> FrameModel:
-        """Do rounds while the gain rises, and return the model of the best.
+        """Do rounds while the gain rises, and return the model of the best (`best_round`).
 
         Parameters
         ----------
@@ -133,11 +133,11 @@ class SelfTraining:
                     self._stopped = str(collapsed)
                     break
             gains.append(self.figures(number)["gain"])
-            if gains[-1] < max(gains):
+            if gains[-1] < gains[best_round(gains)]:
                 break
         rows = ({"round": number, **self.figures(number)} for number in range(len(gains)))
         write_jsonl(self._folder / "log.jsonl", rows)
-        return FrameModel.load(self._place(gains.index(max(gains))))
+        return FrameModel.load(self._place(best_round(gains)))
 
     def summary(self) -> dict[str, float | str]:
         """Return how many rounds were done, which one was best, its gain, and why they stopped.
@@ -149,7 +149,7 @@ class SelfTraining:
             for number in range(self._config.rounds + 1)
             if (self._place(number) / FIGURES_NAME).exists()
         ]
-        best = max(done, key=lambda number: self.figures(number)["gain"])
+        best = best_round([self.figures(number)["gain"] for number in done])
         summary: dict[str, float | str] = {
             "rounds": done[-1],
             "best_round": best,
@@ -275,6 +275,19 @@ class SelfTraining:
                 f"the labels have collapsed: they are as varied as {heard:.1f} phones, the text as "
                 f"{wanted:.1f}; the matching has not understood the recordings"
             )
+
+
+def best_round(gains: Sequence[float]) -> int:
+    """Return the round of the highest gain among those that taught a generator, or 0 without any.
+
+    Round 0 has the matching's generator. That was taught otherwise (soft labels, another number of
+    updates), which moves the gain by more than a round does, so the two kinds are not compared.
+
+    >>> best_round([4.73, 4.71, 4.72])
+    2
+    """
+    taught = gains[1:]
+    return 1 + taught.index(max(taught)) if taught else 0
 
 
 def _perplexity(weights: NDArray[Any]) -> float:

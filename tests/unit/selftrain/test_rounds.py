@@ -457,12 +457,20 @@ def test_a_loss_that_is_no_number_is_told_with_its_round(
     ("gains", "done", "best"),
     [
         ([1.0, 2.0, 1.5, 9.0], 3, 1),
-        ([1.0, 0.5, 9.0, 9.0], 2, 0),
+        ([1.0, 0.5, 0.4, 9.0], 3, 1),
+        ([1.0, 0.5, 0.6, 0.7], 4, 3),
         ([1.0, 2.0, 2.0, 3.0], 4, 3),
         ([1.0, 2.0, 2.0, 2.0], 4, 1),
         ([-3.0, -2.0, -2.5, 9.0], 3, 1),
     ],
-    ids=["falls", "falls at once", "stands still and rises", "stands still", "below zero"],
+    ids=[
+        "falls",
+        "falls at once",
+        "rises below the matching's",
+        "stands still and rises",
+        "stands still",
+        "below zero",
+    ],
 )
 def test_rounds_end_when_the_gain_falls_and_the_best_is_kept(
     learner: Learner,
