@@ -43,8 +43,13 @@ class SelftrainConfig(Settings):
     rounds: Annotated[int, Field(ge=0)] = Field(
         8, description="at most; they end when the likelihood gain no longer rises"
     )
-    generator_power: Annotated[float, Field(gt=0, le=1)] = Field(
+    generator_power: Annotated[float, Field(gt=0, le=2)] = Field(
         0.25, description="exponent of the generator's likelihoods beside the mixtures'"
+    )
+    prior_power: Probability = Field(
+        1.0,
+        description="exponent of how often the generator says a phone, by which what it says is "
+        "divided; a generator that was taught whole readings knows what is likely (measured)",
     )
     mixture_power: Annotated[float, Field(gt=0, le=1)] = Field(
         0.1, description="exponent of the mixtures' likelihoods, which are far more extreme"
