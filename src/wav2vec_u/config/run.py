@@ -25,7 +25,6 @@ OF_SEGMENTS: dict[str, dict[str, Any]] = {
     "selftrain": {
         "stay_probability": 0.2,
         "generator_power": 1.0,
-        "prior_power": 0.0,
         "mixture_context": 1,
         "scale": 1.0,
     },

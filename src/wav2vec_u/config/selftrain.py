@@ -46,11 +46,6 @@ class SelftrainConfig(Settings):
     generator_power: Annotated[float, Field(gt=0, le=1)] = Field(
         0.25, description="exponent of the generator's likelihoods beside the mixtures'"
     )
-    prior_power: Probability = Field(
-        1.0,
-        description="exponent of how often the generator says a phone, by which what it says is "
-        "divided; a generator that was taught whole readings knows what is likely (measured)",
-    )
     mixture_power: Annotated[float, Field(gt=0, le=1)] = Field(
         0.1, description="exponent of the mixtures' likelihoods, which are far more extreme"
     )

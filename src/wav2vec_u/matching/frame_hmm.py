@@ -174,20 +174,12 @@ class FrameHmm:
             raise UserError(f"{path}: holds no model of frames; run the matching again") from error
 
 
-def mean_probabilities(log_probs: Iterable[Floats], power: float = 1.0) -> Floats:
-    """Return the share of frames that a generator gives to each output, shape (V,).
-
-    Parameters
-    ----------
-    log_probs : iterable of ndarray, each (S, V)
-    power : float
-        Exponent of the shares, which add up to one again: 0 makes all outputs alike.
-    """
+def mean_probabilities(log_probs: Iterable[Floats]) -> Floats:
+    """Return the share of frames that a generator gives to each output, shape (V,)."""
     total: NDArray[np.float64] | float = 0.0
     for rows in log_probs:
         total = total + np.exp(rows, dtype=np.float64).sum(axis=0)
-    raised = (np.asarray(total) / np.sum(total)) ** power
-    shares: Floats = (raised / raised.sum()).astype(np.float32)
+    shares: Floats = (np.asarray(total) / np.sum(total)).astype(np.float32)
     return shares
 
 

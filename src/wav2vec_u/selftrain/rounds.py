@@ -180,7 +180,7 @@ class SelfTraining:
         # Both together count as much as the generator does where it stands alone.
         alone = FrameHmm(
             self._language,
-            mean_probabilities(said, config.prior_power),
+            mean_probabilities(said),
             2 * config.generator_power,
             config.stay_probability,
         )

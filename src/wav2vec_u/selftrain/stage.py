@@ -74,7 +74,7 @@ def _run(
         said = (checked_log_probs(generator, store.vectors(i)) for i in utterances)
         hmm = FrameHmm(
             learn_language(phones, config.min_phone_share),
-            mean_probabilities(said, config.prior_power),
+            mean_probabilities(said),
             2 * config.generator_power,
             config.stay_probability,
         )

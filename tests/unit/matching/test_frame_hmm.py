@@ -370,20 +370,6 @@ def reader(log_probs: Floats, stay: float = STAY) -> FrameHmm:
     return FrameHmm(language, mean_probabilities([log_probs]), 1.0, stay)
 
 
-@pytest.mark.parametrize(
-    ("power", "expected"),
-    [
-        (1.0, [0.64, 0.32, 0.04]),
-        (0.5, [4 / 7.828427, 2.828427 / 7.828427, 1 / 7.828427]),
-        (0.0, [1 / 3] * 3),
-    ],
-)
-def test_shares_are_raised_to_a_power(power: float, expected: list[float]) -> None:
-    rows = np.log(np.array([[0.6, 0.36, 0.04], [0.68, 0.28, 0.04]], dtype=np.float32))
-    shares = mean_probabilities([rows[:1], rows[1:]], power)
-    np.testing.assert_allclose(shares, expected, rtol=1e-5)
-
-
 def test_the_language_mends_what_the_network_misheard() -> None:
     truth, rows = mishearing(2_000)
     found = reader(rows).read([rows], threads=1).posteriors[0]
