@@ -164,12 +164,7 @@ VARIANTS = (
 
 def main() -> None:
     """Run the claim."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--members", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
+    args = grid_arguments(__doc__.splitlines()[0]).parse_args()
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     rows_file = args.out / "rows.jsonl"
@@ -203,6 +198,16 @@ def main() -> None:
             }
         )
     )
+
+
+def grid_arguments(description: str) -> argparse.ArgumentParser:
+    """Return what every search over variants and seeds can be told."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser
 
 
 def measure(variant: Variant, seed: int, members: int, threads: int) -> dict[str, Any]:

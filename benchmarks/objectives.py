@@ -14,7 +14,6 @@ one JSON object.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -24,7 +23,7 @@ from typing import Any
 
 import torch
 
-from gan_ablation import without_any_silence
+from gan_ablation import grid_arguments, without_any_silence
 from gan_convergence import (
     CONVERGED,
     SETTINGS,
@@ -56,11 +55,7 @@ CONDITIONS = ("0.3,0.3", "1.0,0.3", "1.5,0.3", "2.0,0.3", "1.0,0.0", "1.0,0.5", 
 
 def main() -> None:
     """Run the claim."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--members", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=2)
+    parser = grid_arguments(__doc__.splitlines()[0])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--conditions", nargs="+", default=CONDITIONS, metavar="NOISE,REPEATS")
     args = parser.parse_args()

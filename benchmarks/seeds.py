@@ -16,24 +16,23 @@ printed is one JSON object.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
 from restarts import error_rate, pronounced
+from wav2vec_u.cli import parse_settings, set_value
 from wav2vec_u.config import RunConfig, load_config
 from wav2vec_u.demo.recordings import RecordingsConfig, make_recordings, unpaired_text
-from wav2vec_u.demo.run import DEMO_SETTINGS
-from wav2vec_u.matching.generator import load_generator
+from wav2vec_u.matching.generator import GENERATOR_NAME, load_generator
 from wav2vec_u.pipeline import Pipeline
 from wav2vec_u.runtime.files import read_jsonl, write_jsonl
 
+DEMO = Path(__file__).parents[1] / "configs" / "demo.yaml"
 STEPS = ("greedy", "lm", "hmm", "words", "encoder")  # see `evaluate.steps`
 CONVERGED = 25.0  # points above the ceiling; what failed stands at 60 and more
 
@@ -43,27 +42,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--config", type=Path, help="of the voice; default: the demo")
-    parser.add_argument("--audio", type=Path)
+    parser.add_argument("--config", type=Path, default=DEMO, help="default: that of the demo")
+    parser.add_argument("--audio", type=Path, help="manifest with transcripts; default: the demo's")
     parser.add_argument("--text", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE")
     args = parser.parse_args()
-    if args.config is None:
-        voice = RecordingsConfig()
-        settings: dict[str, Any] = copy.deepcopy(DEMO_SETTINGS) | {"language": voice.voice}
-        audio, text = make_recordings(args.out / "recordings", voice), unpaired_text()
+    overrides = parse_settings(args.set)
+    if args.audio is None:
+        audio, text = make_recordings(args.out / "recordings", RecordingsConfig()), unpaired_text()
     else:
-        settings = yaml.safe_load(args.config.read_text(encoding="utf-8"))
         audio, text = args.audio, args.text
-    for assignment in args.set:
-        _assign(settings, assignment)
 
     lines = args.out / "seeds.jsonl"
     rows = list(read_jsonl(lines)) if lines.exists() else []
     for seed in range(len(rows), args.seeds):
         for stage in ("matching", "selftrain"):
-            _assign(settings, f"{stage}.seed={seed}")
-        rows.append(run(load_config(None, **settings), audio, text, args.out / "run", seed))
+            set_value(overrides, f"{stage}.seed", seed)
+        rows.append(run(load_config(args.config, **overrides), audio, text, args.out / "run", seed))
         write_jsonl(lines, rows)
         print(json.dumps(rows[-1]), flush=True)
     print(json.dumps(summary(rows)))
@@ -79,9 +74,10 @@ def run(config: RunConfig, audio: Path, text: Path, out: Path, seed: int) -> dic
     members = {}
     for row in selection["members"]:
         member = row["member"]
-        generator = load_generator(
-            out / "matching" / f"member_{member:02d}" / "generator.safetensors"
-        )
+        place = out / "matching" / f"member_{member:02d}"
+        # A start from synthetic speech keeps a generator for every round, the last one in the end.
+        kept = [place / GENERATOR_NAME, *sorted(place.glob(f"round_*/{GENERATOR_NAME}"))]
+        generator = load_generator([path for path in kept if path.exists()][-1])
         rate = error_rate(out, generator, references)
         members[member] = {"per": round(rate, 2), "gain": row.get("likelihood_gain")}
     rates = {member: row["per"] for member, row in members.items()}
@@ -121,14 +117,6 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         found["median_gap"] = round(found["value"] - ceiling, 2)
         found["converged"] = sum(rate < ceiling + CONVERGED for rate in rates)
     return found
-
-
-def _assign(settings: dict[str, Any], assignment: str) -> None:
-    path, _, value = assignment.partition("=")
-    *sections, key = path.split(".")
-    for section in sections:
-        settings = settings.setdefault(section, {})
-    settings[key] = yaml.safe_load(value)
 
 
 if __name__ == "__main__":
