@@ -125,6 +125,10 @@ def by_mean(logits: Tensor, layout: Layout, draw: Tensor | None) -> tuple[Tensor
     return join(logits, layout, None)
 
 
+# No game, and large batches: tables of few utterances are not those of the language.
+STATISTICS = {"objective": "statistics", "batch_size": 240, "updates": 500}
+RESIDUAL = {"generator_residual": True, "generator_batch_norm": 1.0}
+
 VARIANTS = (
     Variant("default", DEFAULT),
     Variant("silence", "none in the text", change=without_silence_in_text),
@@ -156,6 +160,25 @@ VARIANTS = (
     Variant("penalties", "no smoothness", gan={"smoothness": [0.0]}),
     Variant("penalties", "no diversity", gan={"diversity": [0.0]}),
     Variant("penalties", "no skip-grams", gan={"skipgrams": [0.0]}),
+    Variant(
+        "objective", "relativistic", gan={"objective": "relativistic", "gradient_penalty": [0.05]}
+    ),
+    Variant("objective", "statistics alone", gan=STATISTICS),
+    Variant("objective", "statistics alone, positions too", gan=STATISTICS | {"positions": [4.0]}),
+    Variant("objective", "positions beside", gan={"positions": [1.0, 4.0]}),
+    Variant(
+        "objective",
+        "warm-up by statistics",
+        gan={"warm_up_updates": 300, "start_discriminator_updates": 50},
+    ),
+    Variant(
+        "objective",
+        "discriminators anew every 250",
+        gan={"discriminator_reset_every": 250, "start_discriminator_updates": 20},
+    ),
+    Variant("objective", "replay of 0.3", gan={"replay": 0.3, "replay_every": 40}),
+    Variant("objective", "residual layer", gan=RESIDUAL),
+    Variant("objective", "residual layer, clusters told", gan=RESIDUAL | {"auxiliary": [0.3, 0.5]}),
     Variant("text", "400 sentences", planted={"sentences": 400}),
     Variant("text", "40,000 sentences", planted={"sentences": 40_000}),
     Variant("text", "of another domain", change=other_domain),

@@ -39,6 +39,7 @@ from wav2vec_u.matching.gan.train import train_gan
 from wav2vec_u.matching.generator import Generator, log_probs
 from wav2vec_u.matching.readings import Reading, decipher
 from wav2vec_u.matching.selection import select, spoken_phones
+from wav2vec_u.segments.kmeans import KMeans
 from wav2vec_u.testing.language import make_language
 from wav2vec_u.testing.planted import Planted, plant
 from wav2vec_u.text.ngram import NgramModel
@@ -123,8 +124,15 @@ def find(
         if deciphered:
             found = readings(Path(folder) / "start", planted, config, threads)
             start = max(found, key=lambda reading: reading.gain).generator.state_dict()
+        codes = vector_codes(planted, config) if any(config.gan.auxiliary) else None
         results = train_gan(
-            Path(folder), planted.segments, planted.text, config, dev_lm=model, start=start
+            Path(folder),
+            planted.segments,
+            planted.text,
+            config,
+            dev_lm=model,
+            start=start,
+            codes=codes,
         )
     channel = Channel(
         planted.segments,
@@ -163,6 +171,15 @@ def readings(folder: Path, planted: Planted, config: MatchingConfig, threads: in
         resume=False,
         threads=threads,
     )
+
+
+def vector_codes(planted: Planted, config: MatchingConfig) -> Callable[[int], NDArray[np.integer]]:
+    """Cluster the vectors: there is no audio here whose MFCC could be."""
+    segments = planted.segments
+    kmeans = KMeans(n_clusters=config.gan.auxiliary_codes, seed=config.seed).fit(
+        lambda: (segments.vectors(i) for i in training_utterances(segments))
+    )
+    return lambda i: kmeans.predict(segments.vectors(i))
 
 
 def error_rate(

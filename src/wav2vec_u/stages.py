@@ -17,6 +17,7 @@ from wav2vec_u.evaluate import stage as evaluate
 from wav2vec_u.features import stage as features
 from wav2vec_u.graph import stage as graph
 from wav2vec_u.matching import stage as matching
+from wav2vec_u.matching.mfcc_codes import Recordings
 from wav2vec_u.matching.synthetic import Speaker
 from wav2vec_u.runtime import artifact
 from wav2vec_u.runtime.artifact import Work
@@ -162,7 +163,10 @@ def _start_matching(work: Work, run: RunInputs) -> None:
             run.config.silence.mode,
             run.out / "segments",
         )
-    matching.run(work, run.config.matching, run.out / "segments", run.out / "text", speaker)
+    recordings = Recordings(run.out / "silence", run.config.silence.mode)
+    matching.run(
+        work, run.config.matching, run.out / "segments", run.out / "text", speaker, recordings
+    )
 
 
 def _start_graph(work: Work, run: RunInputs) -> None:

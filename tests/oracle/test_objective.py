@@ -12,14 +12,17 @@ from torch import Tensor
 
 from wav2vec_u.config import GanConfig
 from wav2vec_u.matching.gan import objective, reference
+from wav2vec_u.matching.gan.auxiliary import NO_CODE, code_loss
 from wav2vec_u.matching.gan.critics import Critics, Text
 from wav2vec_u.matching.gan.discriminator import Discriminator
 from wav2vec_u.matching.gan.hyperparameters import Choice, choose, stack
 from wav2vec_u.matching.gan.layout import Layout
 from wav2vec_u.matching.gan.objective import Generated, Objective, PaperObjective
+from wav2vec_u.matching.gan.positions import PLACES, position_distance, position_tables
 from wav2vec_u.matching.gan.reference import Padded
 from wav2vec_u.matching.gan.relativistic import RelativisticObjective
-from wav2vec_u.matching.gan.skipgrams import skipgram_distance, text_tables
+from wav2vec_u.matching.gan.skipgrams import skipgram_distance, skipgram_tables
+from wav2vec_u.matching.gan.text_statistics import TextStatistics
 from wav2vec_u.testing.planted import PlantedText
 
 V = 5
@@ -28,6 +31,7 @@ SPEECH_LENGTHS = [[7, 3, 9, 1], [2, 8, 1, 4]]  # of two members
 TEXT_LENGTHS = [4, 8, 6, 5]
 ALPHA = torch.tensor([0.1, 0.9, 0.5, 0.3]).double()
 CPU = torch.device("cpu")
+NOTHING = TextStatistics()
 
 
 def make_discriminator(depth: int = 2, seed: int = 3) -> Discriminator:
@@ -193,8 +197,8 @@ def expected_adversarial(network: Discriminator, member: int) -> tuple[float, fl
 def test_adversarial_terms_have_the_labels_of_the_reference() -> None:
     networks, critics = make_members()
     weights = stack([choose(GanConfig(), 0)] * 2, CPU)
-    terms = PaperObjective(None).critic_terms(critics, generated(), text(), weights, ALPHA)
-    fooled = PaperObjective(None).generator_terms(critics, generated(), text(), weights)[
+    terms = PaperObjective(NOTHING).critic_terms(critics, generated(), text(), weights, ALPHA)
+    fooled = PaperObjective(NOTHING).generator_terms(critics, generated(), text(), weights)[
         "adversarial"
     ]
     for member, network in enumerate(networks):
@@ -363,10 +367,10 @@ def test_padding_changes_the_reference_as_documented() -> None:
     assert more["gradient_penalty"].item() != pytest.approx(plain["gradient_penalty"].item())
 
 
-@pytest.mark.parametrize("kind", [PaperObjective(None), RelativisticObjective(None)])
+@pytest.mark.parametrize("kind", [PaperObjective(NOTHING), RelativisticObjective(NOTHING)])
 def test_weights_are_those_of_the_member(kind: Objective) -> None:
     _, critics = make_members()
-    ones, weighted = Choice(1, 1, 1, 1, 1, 1), Choice(2, 3, 5, 1, 1, 1)
+    ones, weighted = Choice(1, 1, 1, 1, 1, 1, 1, 1), Choice(2, 3, 5, 1, 1, 1, 1, 1)
     weights = stack([ones, weighted], CPU)
     even = stack([ones, ones], CPU)
     terms, plain = (
@@ -381,8 +385,8 @@ def test_weights_are_those_of_the_member(kind: Objective) -> None:
 
 def test_relativistic_terms_compare_each_utterance_with_its_sentence() -> None:
     networks, critics = make_members()
-    weights = stack([Choice(2.0, 1, 1, 1, 1, 1)] * 2, CPU)
-    kind = RelativisticObjective(None)
+    weights = stack([Choice(2.0, 1, 1, 1, 1, 1, 1, 1)] * 2, CPU)
+    kind = RelativisticObjective(NOTHING)
     terms = kind.critic_terms(critics, generated(), text(), weights, ALPHA)
     fooled = kind.generator_terms(critics, generated(), text(), weights)["adversarial"]
     for member, network in enumerate(networks):
@@ -423,7 +427,7 @@ def test_skipgram_distance_counts_pairs_within_utterances() -> None:
 def test_the_text_has_no_distance_from_itself() -> None:
     said = [[[1, 2], [3]], [[4, 1, 2, 2, 3]], [[2], [4, 4, 1]]]
     text = PlantedText(("<SIL>", "a", "b", "c", "d"), said, silence_probability=0.0)
-    tables = text_tables(text, V, seed=0)
+    tables = skipgram_tables(text, V, seed=0)
     assert tables.sum((1, 2)).tolist() == pytest.approx([1.0] * len(tables))
     rows = [text.sentence_with_silence(i, np.random.default_rng(0)) for i in range(3)]
     ids = torch.cat([torch.from_numpy(row).long() for row in rows]).unsqueeze(0)
@@ -432,3 +436,37 @@ def test_the_text_has_no_distance_from_itself() -> None:
     assert float(same) == pytest.approx(0.0, abs=1e-6)
     other = skipgram_distance(one_hot((ids + 1) % V), layout, tables.double())
     assert 0.5 < float(other) <= 2
+
+
+def test_position_distance_counts_from_both_ends() -> None:
+    said = [[[1, 2], [3]], [[4, 1, 2, 2, 3, 1, 1, 2]], [[2]]]
+    planted = PlantedText(("<SIL>", "a", "b", "c", "d"), said, silence_probability=0.0)
+    tables = position_tables(planted, V, seed=0).double()
+    # Silence at both ends, then the first phone of each sentence: a, d, b.
+    assert tables[0, 0].tolist() == tables[1, 0].tolist() == [1, 0, 0, 0, 0]
+    assert tables[0, 1].tolist() == pytest.approx([0, 1 / 3, 1 / 3, 0, 1 / 3])
+    assert tables[1, 1].tolist() == pytest.approx([0, 0, 2 / 3, 1 / 3, 0])
+    found = position_distance(generated().logits.softmax(-1), generated().layout, tables)
+    for member in (0, 1):
+        total = 0.0
+        for end in (0, 1):
+            for place in range(PLACES):
+                rows = [row.softmax(-1) for row in speech(member) if len(row) > place]
+                there = [row[-1 - place if end else place] for row in rows]
+                mean = torch.stack(there).mean(0)
+                total += float((mean - tables[end, place]).abs().sum())
+        assert float(found[member]) == pytest.approx(total / 2 / PLACES)
+
+
+def test_cluster_loss_is_a_mean_over_what_has_a_code() -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(2, 6, 4, generator=generator).double()
+    codes = torch.tensor([3, 0, NO_CODE, 1, NO_CODE, 2])
+    found = code_loss(logits, codes)
+    for member in (0, 1):
+        told = [
+            -math.log(float(logits[member, t].softmax(-1)[code]))
+            for t, code in enumerate(codes.tolist())
+            if code != NO_CODE
+        ]
+        assert float(found[member]) == pytest.approx(sum(told) / 4)

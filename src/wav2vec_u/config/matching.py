@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wav2vec_u.config.base import PositiveFloat, PositiveInt, Probability, Rates, Settings, Weights
 
@@ -18,8 +18,13 @@ class GanConfig(Settings):
     reference: bool = Field(
         False, description="behave as the reference code does, its quirks included"
     )
-    objective: Literal["paper", "relativistic"] = Field(
-        "paper", description="relativistic needs a gradient_penalty of about 0.05 (measured)"
+    objective: Literal["paper", "relativistic", "statistics"] = Field(
+        "paper",
+        description="relativistic needs a gradient_penalty of about 0.05 (measured); statistics "
+        "does without a discriminator",
+    )
+    warm_up_updates: Annotated[int, Field(ge=0)] = Field(
+        0, description="first updates, in which generators match the text's statistics alone"
     )
     segmenter: Literal["none", "random", "uniform", "uniform_join", "join"] = "join"
     segmenter_rate: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -45,6 +50,16 @@ class GanConfig(Settings):
         (4.0, 16.0),
         description="of how far pairs of phones are from those of the text; paper: 0 (measured)",
     )
+    positions: Weights = Field(
+        (0.0,),
+        description="of how far the phones of first and last steps are from those of the text",
+    )
+    auxiliary: Weights = Field(
+        (0.0,),
+        description="of telling the MFCC cluster of a segment from the residual layer; "
+        "wav2vec-U 2.0: 0.3 and 0.5",
+    )
+    auxiliary_codes: PositiveInt = Field(64, description="clusters; wav2vec-U 2.0: 64")
     generator_lr: Rates = (4e-4,)
     discriminator_lr: Rates = (5e-4,)
     discriminator_weight_decay: Annotated[float, Field(ge=0)] = 1e-4
@@ -53,8 +68,19 @@ class GanConfig(Settings):
     updates: PositiveInt = Field(150_000, description="generator and discriminator together")
     start_discriminator_updates: Annotated[int, Field(ge=0)] = Field(
         200,
-        description="from a given generator: first updates, which train the discriminator alone, "
-        "because one that knows nothing yet spoils what the generator knows (measured)",
+        description="from a given generator, after the warm-up and after a reset: updates of the "
+        "discriminator alone, because one that knows nothing yet spoils what the generator knows "
+        "(measured)",
+    )
+    discriminator_reset_every: Annotated[int, Field(ge=0)] = Field(
+        0, description="updates after which all discriminators begin anew; 0: never"
+    )
+    replay: Probability = Field(
+        0.0,
+        description="share of the discriminators' updates in which they hear earlier generators",
+    )
+    replay_every: PositiveInt = Field(
+        200, description="updates between two generators that are kept for the replay"
     )
     reviews: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.25, 0.5),
@@ -69,6 +95,27 @@ class GanConfig(Settings):
     score_utterances: PositiveInt = Field(
         500, description="training utterances that every checkpoint is scored on without labels"
     )
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> GanConfig:
+        statistics = any(self.skipgrams) or any(self.positions)
+        if (self.objective == "statistics" or self.warm_up_updates) and not statistics:
+            raise ValueError("without skipgrams and positions there are no statistics to match")
+        if any(self.auxiliary) and not self.generator_residual:
+            raise ValueError("auxiliary is of the residual layer; set generator_residual: true")
+        if any(self.auxiliary) and self.segmenter not in ("none", "join"):
+            raise ValueError("auxiliary needs whole segments; set segmenter to none or join")
+        alone = self.start_discriminator_updates
+        if 0 < self.discriminator_reset_every <= alone:
+            raise ValueError(
+                "discriminator_reset_every must be more than start_discriminator_updates, or the "
+                "generators never learn"
+            )
+        changed = self.objective != "paper" or any(self.positions) or any(self.auxiliary)
+        changed = changed or self.warm_up_updates > 0 or self.replay > 0
+        if self.reference and (changed or self.discriminator_reset_every):
+            raise ValueError("the published code knows the paper's objective alone")
+        return self
 
 
 class DeciphermentConfig(Settings):

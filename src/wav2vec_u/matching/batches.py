@@ -6,7 +6,7 @@ run sees what the uninterrupted one would have seen without any state to keep.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.seeds import numpy_generator
 
 MIN_SEGMENTS = 3  # reference: shorter utterances are left out
+COUNTED_SENTENCES = 4_000  # that statistics of the text are counted in
 
 
 class SegmentSource(Protocol):
@@ -95,8 +96,12 @@ class SpeechBatches:
 
     def batch(self, update: int) -> tuple[Tensor, Tensor]:
         """Return vectors (B, S, P), zero in the padding, and the mask (B, S)."""
+        return pad_vectors([self._segments.vectors(i) for i in self.members(update)])
+
+    def members(self, update: int) -> list[int]:
+        """Return the utterances of a batch, as indices into the segments."""
         items = self._order.items(update * self.batch_size, self.batch_size)
-        return pad_vectors([self._segments.vectors(self.utterances[item]) for item in items])
+        return [self.utterances[item] for item in items]
 
 
 class TextBatches:
@@ -148,6 +153,13 @@ class TextBatches:
             ids[row, : len(sentence)] = sentence
             mask[row, : len(sentence)] = True
         return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+def silent_sentences(text: TextSource, seed: int, purpose: str) -> Iterator[NDArray[np.int32]]:
+    """Yield sentences to count in, silence drawn as for the discriminator: at most 4,000."""
+    rng = numpy_generator(seed, purpose)
+    for i in rng.permutation(len(text))[:COUNTED_SENTENCES].tolist():
+        yield text.sentence_with_silence(i, rng)
 
 
 def training_utterances(segments: SegmentSource) -> list[int]:

@@ -102,14 +102,37 @@ class Generator(nn.Module):
         mask : Tensor
             (B, S') bool.
         """
-        x = segments.masked_fill(~mask.unsqueeze(-1), 0.0)
+        x, _ = self.enter(segments, mask, rng)
+        return self.leave(x, mask, rng)
+
+    def enter(
+        self, segments: Tensor, mask: Tensor, rng: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Do what comes before the convolution; see `forward` for the arguments.
+
+        Returns
+        -------
+        x : Tensor
+            (B, S, P), zero in the padding.
+        residual : Tensor or None
+            (B, S, P): the residual layer's output, if there is one.
+        """
+        padding = ~mask.unsqueeze(-1)
+        x = segments.masked_fill(padding, 0.0)
         if self.norm is not None:
             x = self.norm(x, mask)
-        if self.residual is not None:
-            x = x + self.residual(self._drop(x, rng))
-            x = x.masked_fill(~mask.unsqueeze(-1), 0.0)  # the linear layer has a bias
+        if self.residual is None:
+            return x, None
+        residual = self.residual(self._drop(x, rng))
+        # The linear layer has a bias.
+        return (x + residual).masked_fill(padding, 0.0), residual
+
+    def leave(
+        self, x: Tensor, mask: Tensor, rng: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Turn what `enter` returned into logits (B, S', V) and their mask (B, S')."""
         x = self._drop(x, rng)
-        length = segments.shape[1]
+        length = x.shape[1]
         left = self.kernel // 2
         if self.reference_padding:
             right, out_length = left, (length + 2 * left - self.kernel) // self.stride + 1

@@ -14,6 +14,7 @@ from wav2vec_u.matching.decipherment import learn_language
 from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm
 from wav2vec_u.matching.gan.train import train_gan
 from wav2vec_u.matching.generator import GENERATOR_NAME, Generator, save_generator
+from wav2vec_u.matching.mfcc_codes import CODES_NAME, MfccCodes, Recordings, write_mfcc_codes
 from wav2vec_u.matching.readings import Reading, decipher, scored_utterances
 from wav2vec_u.matching.rounds import learn_in_rounds, learning_utterances
 from wav2vec_u.matching.selection import Candidate, Score, score, select
@@ -36,6 +37,7 @@ def run(
     segments: Path,
     text: Path,
     speaker: Speaker | None = None,
+    recordings: Recordings | None = None,
 ) -> None:
     """Learn several generators without labels and keep the best.
 
@@ -52,6 +54,8 @@ def run(
         Finished artefacts.
     speaker : Speaker or None
         Reads the text aloud for method ``synthetic``; the others need none.
+    recordings : Recordings or None
+        The audio, for ``gan.auxiliary``; nothing else needs it.
 
     Raises
     ------
@@ -61,7 +65,7 @@ def run(
     store, phones = SegmentStore(segments), PhoneText(text)
     lm = phones.language_model()
     if config.method == "gan":
-        members = _by_gan(work, config, store, phones, lm, start=None)
+        members = _by_gan(work, config, store, phones, lm, recordings, start=None)
     elif config.method == "synthetic":
         assert speaker is not None
         members = _by_synthetic_speech(work, config, store, phones, lm, speaker)
@@ -79,7 +83,8 @@ def run(
             members = [_Member.of_reading(reading, lm, len(phones.phones)) for reading in readings]
         else:
             best = max(readings, key=lambda reading: reading.gain)
-            members = _by_gan(work, config, store, phones, lm, start=best.generator.state_dict())
+            start = best.generator.state_dict()
+            members = _by_gan(work, config, store, phones, lm, recordings, start)
     chosen = _choose(members)
     save_generator(work.folder / GENERATOR_NAME, members[chosen].generator)
     hmm = members[chosen].hmm
@@ -157,10 +162,18 @@ def _by_gan(
     store: SegmentStore,
     phones: PhoneText,
     lm: NgramModel,
+    recordings: Recordings | None,
     start: dict[str, torch.Tensor] | None,
 ) -> list[_Member]:
     results = train_gan(
-        work.folder, store, phones, config, dev_lm=lm, resume=work.resumed, start=start
+        work.folder,
+        store,
+        phones,
+        config,
+        dev_lm=lm,
+        resume=work.resumed,
+        start=start,
+        codes=_mfcc_codes(work, config, store, recordings),
     )
     channel = None
     if not config.gan.reference:  # which chooses as published
@@ -184,6 +197,17 @@ def _by_gan(
             _Member(result.member, result.generator, result.candidate, result.score, gain)
         )
     return members
+
+
+def _mfcc_codes(
+    work: Work, config: MatchingConfig, store: SegmentStore, recordings: Recordings | None
+) -> MfccCodes | None:
+    if not any(config.gan.auxiliary):
+        return None
+    if work.resumed and (work.folder / CODES_NAME).exists():
+        return MfccCodes(work.folder, store)
+    assert recordings is not None
+    return write_mfcc_codes(work.folder, recordings, store, config.gan.auxiliary_codes, config.seed)
 
 
 def _by_synthetic_speech(

@@ -14,7 +14,7 @@ import torch
 from wav2vec_u.config import GanConfig, MatchingConfig
 from wav2vec_u.matching.gan.ensemble import Ensemble
 from wav2vec_u.matching.gan.feed import Feed
-from wav2vec_u.matching.gan.networks import start_of
+from wav2vec_u.matching.gan.networks import rebuild_generator, start_of
 from wav2vec_u.matching.gan.reference import ReferenceMember, ReferenceMembers
 from wav2vec_u.matching.gan.train import CHECKPOINT_NAME, Training, train_gan
 from wav2vec_u.matching.generator import Generator
@@ -41,8 +41,13 @@ def config(seeds: int = 1, seed: int = 0, **gan: Any) -> MatchingConfig:
 
 
 def members_of(settings: MatchingConfig, numbers: list[int], **options: Any) -> Ensemble:
-    feed = Feed(PLANTED.segments, PLANTED.text, settings.gan, settings.seed)
+    feed = Feed(PLANTED.segments, PLANTED.text, settings.gan, settings.seed, codes)
     return Ensemble(numbers, feed, settings.gan, torch.device("cpu"), options.get("start"))
+
+
+def codes(i: int) -> np.ndarray:
+    """Clusters of the segments, for those who ask for them: here, the phone modulo five."""
+    return PLANTED.segments.labels(i) % 5
 
 
 class CountingModel:
@@ -104,23 +109,42 @@ KINDS: list[dict[str, Any]] = [
     {"generator_batch_norm": 3.0, "generator_residual": True, "discriminator_depth": 3},
     {"generator_hidden": 6, "objective": "relativistic", "skipgrams": 2.0},
     {"gradient_penalty": (0.5, 2.0), "diversity": (1.0, 4.0), "generator_lr": (0.001, 0.01)},
+    {"objective": "statistics", "positions": (0.5, 2.0)},
+    {"generator_residual": True, "auxiliary": (0.0, 0.5), "auxiliary_codes": 5},
+    {
+        "replay": 0.5,
+        "replay_every": 2,
+        "discriminator_reset_every": 5,
+        "start_discriminator_updates": 2,
+    },
+    {"warm_up_updates": 4, "start_discriminator_updates": 1},
+]
+NAMES = [
+    "default",
+    "stride",
+    "version 2",
+    "deeper",
+    "grid",
+    "statistics",
+    "clusters told",
+    "replay and resets",
+    "warm-up",
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=["default", "stride", "version 2", "deeper", "grid"])
+@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
 def test_a_member_is_trained_as_it_would_be_alone(tmp_path: Path, kind: dict[str, Any]) -> None:
-    together = run(tmp_path / "together", config(seeds=4, **kind))
+    together = run(tmp_path / "together", config(seeds=4, **kind), codes=codes)
     assert [result.member for result in together] == [0, 1, 2, 3]
     settings = config(**kind)
     for result in together:
         alone = members_of(settings, [result.member])
         for update in range(settings.gan.updates):
             alone.step(update)
-        for name, value in alone.generator_state(0).items():
+        state = alone.generator_state(0)
+        for name, value in result.generator.state_dict().items():
             # Not to the last bit: a product of other sizes adds up in another order.
-            torch.testing.assert_close(
-                result.generator.state_dict()[name], value, rtol=1e-3, atol=1e-4
-            )
+            torch.testing.assert_close(value, state[name], rtol=1e-3, atol=1e-4)
     vectors = [weights(result.generator) for result in together]
     assert not any(torch.allclose(vectors[0], other) for other in vectors[1:])
 
@@ -162,13 +186,25 @@ def test_a_new_member_in_anothers_place_starts_from_nothing() -> None:
             torch.testing.assert_close(value, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("killed_at", "reference"), [(1, False), (6, False), (7, True)])
+OPTIONS = {
+    "replay": 0.7,
+    "replay_every": 1,
+    "discriminator_reset_every": 5,
+    "start_discriminator_updates": 2,
+    "warm_up_updates": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("killed_at", "options"),
+    [(1, {}), (6, {}), (7, {"reference": True}), (7, OPTIONS)],
+    ids=["at once", "later", "reference", "replay, resets, warm-up"],
+)
 def test_resumed_equals_uninterrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int, reference: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int, options: dict[str, Any]
 ) -> None:
-    settings = config(
-        seeds=2, reference=reference, generator_batch_norm=2.0, reviews=(0.3,), patience=9
-    )
+    reference = "reference" in options
+    settings = config(seeds=2, generator_batch_norm=2.0, reviews=(0.3,), patience=9, **options)
     expected = run(tmp_path / "whole", settings, dev_lm=PickyModel())
     kind = ReferenceMembers if reference else Ensemble
     step = kind.step
@@ -274,6 +310,58 @@ def test_no_finite_member_is_the_users_matter(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="no restart stayed finite"):
         train_gan(tmp_path, bad, PLANTED.text, config(seeds=2))
+
+
+def test_discriminators_begin_anew_and_generators_go_on() -> None:
+    settings = config(discriminator_reset_every=6, start_discriminator_updates=2)
+    members = members_of(settings, [0, 1])
+    for update in range(6):
+        members.step(update)
+    before = load_copy(members.state())
+    members.step(6)
+    after = members.state()
+    assert same(before["generators"], after["generators"])
+    # An update moves no weight by more than a few hundredths; a new beginning moves most by more.
+    moved = (before["discriminators"][0] - after["discriminators"][0]).abs()
+    assert float(moved.median()) > 0.05
+    assert after["discriminator_optimizer"]["steps"].tolist() == [1, 1]
+    assert not torch.equal(after["discriminators"][0][0], after["discriminators"][0][1])
+
+
+def test_discriminators_hear_earlier_generators_and_generators_learn_from_those_of_now() -> None:
+    """A replay of states that say nothing changes what discriminators learn, and not who learns."""
+    plain = members_of(config(), [0])
+    replayed = members_of(config(replay=1.0, replay_every=100), [0])  # of update 0, for ever
+    for update in range(2):
+        plain.step(update)
+        replayed.step(update)
+    first, second = (load_copy(members.state()) for members in (plain, replayed))
+    assert same(first["generators"], second["generators"])
+    assert not same(first["discriminators"], second["discriminators"])
+    replayed.step(2)
+    assert not same(second["generators"], replayed.state()["generators"])
+    assert same(second["discriminators"], replayed.state()["discriminators"])
+
+
+def test_the_clusters_are_learned_and_leave_the_generator() -> None:
+    settings = config(
+        generator_residual=True, auxiliary=5.0, auxiliary_codes=5, generator_lr=0.01, updates=60
+    )
+    members = members_of(settings, [0])
+    losses = [members.step(update).get("generator_auxiliary") for update in range(60)]
+    told = [float(loss[0]) for loss in losses if loss is not None]
+    assert len(told) == 30, "generators alone are asked"
+    assert told[0] == pytest.approx(5 * math.log(5), rel=0.2), "five clusters, and a weight of 5"
+    assert min(told[-5:]) < 0.6 * told[0]
+    rebuilt = rebuild_generator(settings.gan, 8, V, members.generator_state(0))
+    assert type(rebuilt) is Generator
+    assert not [name for name in rebuilt.state_dict() if name.startswith("codes")]
+
+
+def test_without_codes_there_is_nothing_to_tell() -> None:
+    settings = config(generator_residual=True, auxiliary=0.5)
+    with pytest.raises(ValueError, match="no codes"):
+        Feed(PLANTED.segments, PLANTED.text, settings.gan, 0)
 
 
 def test_from_a_start_the_discriminator_learns_first(tmp_path: Path) -> None:

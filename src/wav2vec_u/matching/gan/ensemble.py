@@ -18,20 +18,26 @@ from torch.func import functional_call, vmap
 
 from wav2vec_u.config import GanConfig
 from wav2vec_u.matching.gan.adam import StackedAdamW, clip
+from wav2vec_u.matching.gan.auxiliary import CodeGenerator, code_loss
 from wav2vec_u.matching.gan.critics import Critics, Text
 from wav2vec_u.matching.gan.discriminator import Discriminator
 from wav2vec_u.matching.gan.feed import Feed, Row
 from wav2vec_u.matching.gan.hyperparameters import choose, stack
 from wav2vec_u.matching.gan.layout import Layout, join
-from wav2vec_u.matching.gan.networks import make_networks, start_of
+from wav2vec_u.matching.gan.networks import make_discriminator, make_networks, start_of
 from wav2vec_u.matching.gan.objective import Generated, Objective, PaperObjective, perplexity
 from wav2vec_u.matching.gan.relativistic import RelativisticObjective
+from wav2vec_u.matching.gan.replay import Replay
+from wav2vec_u.matching.gan.statistics_objective import StatisticsObjective
+from wav2vec_u.matching.gan.text_statistics import TextStatistics
+from wav2vec_u.matching.gan.turns import Turns
 from wav2vec_u.matching.selection import Candidate
 from wav2vec_u.runtime.seeds import torch_generator
 
-OBJECTIVES: dict[str, Callable[[Tensor | None], Objective]] = {
+OBJECTIVES: dict[str, Callable[[TextStatistics], Objective]] = {
     "paper": PaperObjective,
     "relativistic": RelativisticObjective,
+    "statistics": StatisticsObjective,
 }
 
 
@@ -64,8 +70,10 @@ class Ensemble:
         self._start = start
         self._first = frozenset(numbers)
         self._joins = config.segmenter in ("join", "uniform_join")
-        tables = feed.text_tables().to(device) if any(config.skipgrams) else None
-        self._objective: Objective = OBJECTIVES[config.objective](tables)
+        self._turns = Turns(config, started=start is not None)
+        statistics = feed.text_statistics(device)
+        self._objective: Objective = OBJECTIVES[config.objective](statistics)
+        self._warm_up = StatisticsObjective(statistics)
         made = [self._make(number) for number in numbers]
         self._template = made[0][0]
         # Buffers (of a batch norm) are no parameters: the optimiser leaves them alone.
@@ -86,6 +94,7 @@ class Ensemble:
         self._discriminator_optimizer = StackedAdamW(
             self._critics.parameters(), config.discriminator_weight_decay
         )
+        self._replay = Replay(self._generators, config, feed.seed) if config.replay else None
 
     def step(self, update: int) -> dict[str, Tensor]:
         """Do one update of one of the two networks of every member.
@@ -96,14 +105,20 @@ class Ensemble:
             (E,) each, detached: the weighted terms of the loss, the norm of the gradient before
             clipping, and in generator updates the perplexity of the batch's mean distribution.
         """
-        of_discriminator = update % 2 == 1 or (
-            self._start is not None and update < self._config.start_discriminator_updates
-        )
+        of_discriminator = self._turns.of_discriminator(update)
+        if self._turns.resets(update):
+            self._reset_discriminators(update)
+        generators = self._generators
+        if self._replay is not None:
+            self._replay.keep(update, self._generators)
+            earlier = self._replay.pick(update) if of_discriminator else None
+            generators = generators if earlier is None else earlier
         rng = torch_generator(self._feed.seed, "step", update, device=str(self._device))
         row = Row.of(
             *self._feed.speech(update),
             self._config.generator_kernel,
             self._config.generator_stride,
+            None if of_discriminator else self._feed.codes(update),
         ).to(self._device)
         parameters = (
             self._critics.parameters() if of_discriminator else list(self._generators.values())
@@ -111,7 +126,7 @@ class Ensemble:
         for value in parameters:
             value.requires_grad_(True)
         try:
-            generated = self._generate(row, rng)
+            generated, code_logits = self._generate(row, rng, generators)
             ids, mask = self._feed.text(update)
             text = Text.of(ids, mask, self._critics.kernel, self._critics.n_symbols)
             text = text.to(self._device)
@@ -121,9 +136,11 @@ class Ensemble:
                     self._critics, generated, text, self._weights, alpha
                 )
             else:
-                terms = self._objective.generator_terms(
-                    self._critics, generated, text, self._weights
-                )
+                objective = self._warm_up if self._turns.warms_up(update) else self._objective
+                terms = objective.generator_terms(self._critics, generated, text, self._weights)
+                if code_logits is not None and row.codes is not None:
+                    loss_of_codes = code_loss(code_logits, row.codes)
+                    terms["auxiliary"] = self._weights.auxiliary * loss_of_codes
             loss = torch.stack(list(terms.values())).sum()
             gradients = list(torch.autograd.grad(loss, parameters, materialize_grads=True))
         finally:
@@ -152,7 +169,7 @@ class Ensemble:
             row = Row.of(
                 vectors, mask, self._config.generator_kernel, self._config.generator_stride
             ).to(self._device)
-            logits, layout = self._generate(row, None)
+            (logits, layout), _ = self._generate(row, None, self._generators)
             best = logits.log_softmax(-1).max(-1)  # (E, N)
             log_probs += best.values.masked_fill(~layout.valid, 0.0).double().sum(1).cpu()
             for member, (ids, lengths) in enumerate(
@@ -175,11 +192,10 @@ class Ensemble:
         state = generator.state_dict()
         for name, value in (self._generators | self._buffers).items():
             value[slot] = state[name].to(value.device)
-        fresh = Critics.stack([discriminator])
-        for value, given in zip(self._critics.parameters(), fresh.parameters(), strict=True):
-            value[slot] = given[0].to(value.device)
+        if self._replay is not None:
+            self._replay.replace(slot, state)
         self._generator_optimizer.reset(slot)
-        self._discriminator_optimizer.reset(slot)
+        self._set_discriminator(slot, discriminator)
         self.numbers[slot] = number
         choices = [choose(self._config, each) for each in self.numbers]
         self._weights = stack(choices, self._device)
@@ -192,6 +208,7 @@ class Ensemble:
             "discriminators": self._critics.parameters(),
             "generator_optimizer": self._generator_optimizer.state(),
             "discriminator_optimizer": self._discriminator_optimizer.state(),
+            "replay": {} if self._replay is None else self._replay.state(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -204,8 +221,24 @@ class Ensemble:
             value.copy_(given)
         self._generator_optimizer.load(state["generator_optimizer"])
         self._discriminator_optimizer.load(state["discriminator_optimizer"])
+        if self._replay is not None:
+            self._replay.load(state["replay"])
         choices = [choose(self._config, each) for each in self.numbers]
         self._weights = stack(choices, self._device)
+
+    def _set_discriminator(self, slot: int, discriminator: Discriminator) -> None:
+        """Let a member go on with a discriminator that has learned nothing."""
+        fresh = Critics.stack([discriminator])
+        for value, given in zip(self._critics.parameters(), fresh.parameters(), strict=True):
+            value[slot] = given[0].to(value.device)
+        self._discriminator_optimizer.reset(slot)
+
+    def _reset_discriminators(self, update: int) -> None:
+        feed = self._feed
+        for slot, number in enumerate(self.numbers):
+            self._set_discriminator(
+                slot, make_discriminator(self._config, feed.n_phones, feed.seed, number, update)
+            )
 
     def _make(self, number: int) -> tuple[Any, Discriminator]:
         feed = self._feed
@@ -214,24 +247,33 @@ class Ensemble:
             self._config, feed.dim, feed.n_phones, feed.n_phones, feed.seed, number, start
         )
 
-    def _generate(self, row: Row, rng: torch.Generator | None) -> Generated:
-        """Say what all generators make of a row; `rng` None means evaluation."""
+    def _generate(
+        self, row: Row, rng: torch.Generator | None, generators: dict[str, Tensor]
+    ) -> tuple[Generated, Tensor | None]:
+        """Say what all generators make of a row; `rng` None means evaluation.
+
+        Returns
+        -------
+        generated : Generated
+        code_logits : Tensor or None
+            (E, L, C) of `CodeGenerator`, if they are such.
+        """
         self._template.train(rng is not None)
 
-        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
-            logits, _ = functional_call(
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+            said, beside = functional_call(
                 self._template, (parameters, buffers), (row.vectors, row.mask, rng)
             )
-            said: Tensor = logits[0]
-            return said
+            return said[0], beside[0]
 
         # The row is the same for all: their convolutions become one with E times the channels.
-        logits = vmap(one, randomness="same")(self._generators, self._buffers)  # (E, L, V)
+        logits, beside = vmap(one, randomness="same")(generators, self._buffers)  # (E, L, V)
         logits = logits.index_select(1, row.outputs)  # (E, N, V)
+        code_logits = beside if isinstance(self._template, CodeGenerator) else None
         layout = Layout(*(part.expand(len(logits), -1) for part in row.layout))
         if not self._joins:
-            return Generated(logits, layout)
+            return Generated(logits, layout), code_logits
         draw = None
         if rng is not None:
             draw = torch.rand(logits.shape[1], generator=rng, device=self._device)
-        return Generated(*join(logits, layout, draw))
+        return Generated(*join(logits, layout, draw)), code_logits

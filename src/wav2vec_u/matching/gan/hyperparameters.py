@@ -18,6 +18,8 @@ class Choice(NamedTuple):
     smoothness: float
     diversity: float
     skipgrams: float
+    positions: float
+    auxiliary: float
     generator_lr: float
     discriminator_lr: float
 
@@ -29,6 +31,8 @@ class Weights(NamedTuple):
     smoothness: Tensor
     diversity: Tensor
     skipgrams: Tensor
+    positions: Tensor
+    auxiliary: Tensor
     generator_lr: Tensor
     discriminator_lr: Tensor
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wav2vec_u.config import GanConfig
+from wav2vec_u.matching.gan.auxiliary import HEAD, CodeGenerator
 from wav2vec_u.matching.gan.discriminator import Discriminator
 from wav2vec_u.matching.generator import Generator
 from wav2vec_u.runtime.errors import UserError
@@ -58,21 +59,30 @@ def make_networks(
         # torch's initialisers know no other generator than the global one.
         torch.manual_seed(int(numpy_generator(seed, "gan member", number).integers(2**31)))
         generator = _generator(config, dim, n_symbols)
-        discriminator = Discriminator(
-            n_symbols,
-            config.discriminator_dim,
-            config.discriminator_depth,
-            config.discriminator_kernel,
-        )
+        if any(config.auxiliary):
+            generator = CodeGenerator(config.auxiliary_codes, **generator.settings)
+        discriminator = _discriminator(config, n_symbols)
     if start is not None:
         _load_start(generator, start, n_phones)
     return generator, discriminator
+
+
+def make_discriminator(
+    config: GanConfig, n_symbols: int, seed: int, number: int, update: int
+) -> Discriminator:
+    """Make the discriminator with which a member goes on after a reset at an update."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(numpy_generator(seed, "reset", number, update).integers(2**31)))
+        return _discriminator(config, n_symbols)
 
 
 def _load_start(generator: Generator, start: dict[str, Tensor], n_phones: int) -> None:
     state = generator.state_dict()
     merged = {}
     for name, value in state.items():
+        if name.startswith(HEAD):  # which no start has
+            merged[name] = value
+            continue
         given = start.get(name)
         # Other symbols stand behind the phones and keep their random start.
         by_symbol = name in generator.output_names
@@ -93,7 +103,9 @@ def rebuild_generator(
 ) -> Generator:
     """Make the generator of a member from its kept weights, with one output a phone."""
     generator = _generator(config, dim, n_phones)
-    generator.load_state_dict(weights)
+    generator.load_state_dict(
+        {name: value for name, value in weights.items() if not name.startswith(HEAD)}
+    )
     return generator.eval()
 
 
@@ -108,4 +120,13 @@ def _generator(config: GanConfig, dim: int, n_symbols: int) -> Generator:
         residual=config.generator_residual,
         hidden=config.generator_hidden,
         reference_padding=config.reference,
+    )
+
+
+def _discriminator(config: GanConfig, n_symbols: int) -> Discriminator:
+    return Discriminator(
+        n_symbols,
+        config.discriminator_dim,
+        config.discriminator_depth,
+        config.discriminator_kernel,
     )

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from wav2vec_u.matching.gan.critics import Critics, Text
 from wav2vec_u.matching.gan.hyperparameters import Weights
 from wav2vec_u.matching.gan.layout import Layout
-from wav2vec_u.matching.gan.skipgrams import skipgram_distance
+from wav2vec_u.matching.gan.text_statistics import TextStatistics
 
 
 class Generated(NamedTuple):
@@ -59,12 +59,11 @@ class PaperObjective:
 
     Parameters
     ----------
-    tables : Tensor or None
-        Of the text, for `skipgrams.skipgram_distance`; None where no member asks for it.
+    statistics : TextStatistics
     """
 
-    def __init__(self, tables: Tensor | None) -> None:
-        self._tables = tables
+    def __init__(self, statistics: TextStatistics) -> None:
+        self._statistics = statistics
 
     def generator_terms(
         self, critics: Critics, generated: Generated, text: Text, weights: Weights
@@ -75,7 +74,7 @@ class PaperObjective:
         scores = critics.scores(heard, generated.layout)
         return {
             "adversarial": self.fooled(critics, table, scores, text),
-            **side_terms(generated, probabilities, weights, self._tables),
+            **side_terms(generated, probabilities, weights, self._statistics),
         }
 
     def fooled(self, critics: Critics, table: Tensor, scores: Tensor, text: Text) -> Tensor:
@@ -105,18 +104,15 @@ class PaperObjective:
 
 
 def side_terms(
-    generated: Generated, probabilities: Tensor, weights: Weights, tables: Tensor | None
+    generated: Generated, probabilities: Tensor, weights: Weights, statistics: TextStatistics
 ) -> dict[str, Tensor]:
     """Terms of the generator that ask no discriminator, weighted already."""
     spread = perplexity(probabilities, generated.layout)
-    terms = {
+    return {
         "smoothness": weights.smoothness * smoothness(generated),
         "diversity": weights.diversity * diversity_penalty(spread, probabilities.shape[-1]),
+        **statistics.distances(probabilities, generated.layout, weights),
     }
-    if tables is not None:
-        distance = skipgram_distance(probabilities, generated.layout, tables)
-        terms["skipgrams"] = weights.skipgrams * distance
-    return terms
 
 
 def gradient_penalty(

@@ -33,6 +33,7 @@ from wav2vec_u.matching.gan.feed import Feed
 from wav2vec_u.matching.gan.hyperparameters import Choice, choose
 from wav2vec_u.matching.gan.networks import make_networks, start_of
 from wav2vec_u.matching.gan.objective import diversity_penalty
+from wav2vec_u.matching.gan.turns import Turns
 from wav2vec_u.matching.selection import Candidate
 from wav2vec_u.runtime.seeds import torch_generator
 
@@ -122,7 +123,7 @@ class ReferenceMember:
         self._config = config
         self._device = device
         self._choice = choose(config, number)
-        self._discriminator_first = 0 if start is None else config.start_discriminator_updates
+        self._turns = Turns(config, started=start is not None)
         self.generator, self.discriminator = make_networks(
             config, feed.dim, self.n_symbols, self.n_phones, feed.seed, number, start
         )
@@ -148,7 +149,7 @@ class ReferenceMember:
         """Do one update of one of the two networks; figures as those of `Ensemble.step`."""
         config, batch = self._config, self._feed
         rng = torch_generator(batch.seed, "step", update, device=str(self._device))
-        of_discriminator = update % 2 == 1 or update < self._discriminator_first
+        of_discriminator = self._turns.of_discriminator(update)
         self.generator.train()
         self._generator_optimizer.zero_grad(set_to_none=True)
         self._discriminator_optimizer.zero_grad(set_to_none=True)

@@ -17,15 +17,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wav2vec_u.matching.batches import TextSource
+from wav2vec_u.matching.batches import TextSource, silent_sentences
 from wav2vec_u.matching.gan.layout import Layout
-from wav2vec_u.runtime.seeds import numpy_generator
 
 REACH = 6  # steps apart, at most
-SENTENCES = 4_000  # that the tables of the text are counted in
 
 
-def text_tables(text: TextSource, n_symbols: int, seed: int) -> Tensor:
+def skipgram_tables(text: TextSource, n_symbols: int, seed: int) -> Tensor:
     """Count pairs of phones in the text, silence drawn as for the discriminator.
 
     Returns
@@ -33,11 +31,9 @@ def text_tables(text: TextSource, n_symbols: int, seed: int) -> Tensor:
     Tensor
         (K, V, V): ``[k - 1, v, w]`` is the share of pairs k steps apart that are v and w.
     """
-    rng = numpy_generator(seed, "skip-grams of the text")
-    chosen = rng.permutation(len(text))[:SENTENCES]
     tables = torch.zeros(REACH, n_symbols * n_symbols)
-    for i in chosen.tolist():
-        ids = torch.from_numpy(text.sentence_with_silence(i, rng)).long()
+    for sentence in silent_sentences(text, seed, "skip-grams of the text"):
+        ids = torch.from_numpy(sentence).long()
         for k in range(1, min(REACH, len(ids) - 1) + 1):
             pairs = ids[:-k] * n_symbols + ids[k:]
             tables[k - 1] += torch.bincount(pairs, minlength=n_symbols * n_symbols)
@@ -54,7 +50,7 @@ def skipgram_distance(probabilities: Tensor, layout: Layout, tables: Tensor) -> 
         (E, N, V).
     layout : Layout
     tables : Tensor
-        (K, V, V), see `text_tables`.
+        (K, V, V), see `skipgram_tables`.
     """
     distances = []
     for k, table in enumerate(tables, start=1):

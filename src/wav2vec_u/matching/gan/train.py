@@ -23,7 +23,7 @@ from wav2vec_u.matching.agreement import disagreements, nearest
 from wav2vec_u.matching.batches import SegmentSource, TextSource
 from wav2vec_u.matching.gan.budget import Standing, hopeless, improvement_ended, reviews
 from wav2vec_u.matching.gan.ensemble import Ensemble
-from wav2vec_u.matching.gan.feed import Feed
+from wav2vec_u.matching.gan.feed import Codes, Feed
 from wav2vec_u.matching.gan.networks import rebuild_generator
 from wav2vec_u.matching.gan.reference import ReferenceMembers
 from wav2vec_u.matching.gan.table import MembersTable
@@ -89,6 +89,7 @@ def train_gan(
     dev_lm: LanguageModel | None = None,
     resume: bool = False,
     start: dict[str, Tensor] | None = None,
+    codes: Codes | None = None,
 ) -> list[MemberResult]:
     """Train ``config.seeds`` generators at a time.
 
@@ -110,6 +111,8 @@ def train_gan(
         Go on from the checkpoint in `folder`; otherwise what is there is removed.
     start : dict of Tensor or None
         State of a `Generator` with one output a phone, where every second member starts from.
+    codes : callable or None
+        Gives the MFCC clusters (S,) of an utterance's segments, for ``gan.auxiliary``.
 
     Returns
     -------
@@ -123,7 +126,7 @@ def train_gan(
     UserError
         If there is nothing to train on, or no member stayed finite.
     """
-    training = Training(folder, segments, text, config, dev_lm, start)
+    training = Training(folder, segments, text, config, dev_lm, start, codes)
     training.run(resume)
     results = training.results()
     if not results:
@@ -145,11 +148,12 @@ class Training:
         config: MatchingConfig,
         lm: LanguageModel | None,
         start: dict[str, Tensor] | None,
+        codes: Codes | None = None,
     ) -> None:
         self._folder = folder
         self._gan: GanConfig = config.gan
         self._lm = lm
-        self._feed = Feed(segments, text, config.gan, config.seed)
+        self._feed = Feed(segments, text, config.gan, config.seed, codes)
         kind = ReferenceMembers if config.gan.reference else Ensemble
         numbers = list(range(config.seeds))
         device = pick_device(config.device)
