@@ -11,8 +11,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from wav2vec_u.config import FinetuneConfig, RunConfig, TextConfig
+from wav2vec_u.config import CorpusConfig, FinetuneConfig, RunConfig, TextConfig
 from wav2vec_u.corpus.audio import AudioError, Samples, read_audio
+from wav2vec_u.corpus.check import check_recording
 from wav2vec_u.corpus.manifest import Recording
 from wav2vec_u.corpus.rejections import (
     Rejection,
@@ -65,7 +66,7 @@ def finetune_artifact(
     encoder, references, audio
         See `run`.
     config : RunConfig
-        `finetune`, `text` and `language` are used.
+        `finetune`, `corpus`, `text` and `language` are used.
 
     Returns
     -------
@@ -87,6 +88,7 @@ def finetune_artifact(
     expected = artifact.fingerprint(
         schema=artifact.SCHEMA,
         config=config.finetune.model_dump(mode="json", exclude={"device"}),
+        corpus=config.corpus,
         text=config.text,
         language=config.language,
         inputs=inputs,
@@ -101,19 +103,12 @@ def finetune_artifact(
                 inputs=inputs,
                 resumable=True,
             ) as work:
-                run(work, config.finetune, config.text, config.language, encoder, labelled)
+                run(work, config, encoder, labelled)
         record = artifact.read_record(out)
     return dict(record.counts) if record is not None else {}
 
 
-def run(
-    work: Work,
-    config: FinetuneConfig,
-    text_config: TextConfig,
-    language: str,
-    encoder: str,
-    labelled: LabelledRecordings,
-) -> None:
+def run(work: Work, run_config: RunConfig, encoder: str, labelled: LabelledRecordings) -> None:
     """Train on split ``train``, and measure on split ``test`` where there is one.
 
     Writes the model (`model.FinetunedModel`), ``metrics.json`` (percentages 0-100), ``log.jsonl``,
@@ -125,10 +120,8 @@ def run(
     ----------
     work : Work
         Folder to write to; gets the metrics as counts.
-    config : FinetuneConfig
-    text_config : TextConfig
-        How transcripts become phones.
-    language : str
+    run_config : RunConfig
+        See `finetune_artifact`.
     encoder : str
         See `backbone.load_backbone`.
     labelled : LabelledRecordings
@@ -138,13 +131,14 @@ def run(
     UserError
         If no transcript of split ``train`` can be used, or the training fails (`train.finetune`).
     """
-    spelled = _spell(labelled, config, text_config, language)
-    rejected = [*labelled.rejected, *spelled.rejected]
-    train = [
-        recording
-        for recording in labelled.recordings
-        if recording.split == TRAIN_SPLIT and recording.id in spelled.symbols
-    ]
+    config, language = run_config.finetune, run_config.language
+    spelled = _spell(labelled, config, run_config.text, language)
+    recordings, inaudible = _audible(
+        [recording for recording in labelled.recordings if recording.id in spelled.symbols],
+        run_config.corpus,
+    )
+    rejected = [*labelled.rejected, *spelled.rejected, *inaudible]
+    train = [recording for recording in recordings if recording.split == TRAIN_SPLIT]
     if not train:
         left_out = f" ({summary(rejected)})" if rejected else ""
         raise UserError(
@@ -173,11 +167,7 @@ def run(
         "validation_utterances": len(result.held_out),
         "recordings_without_transcript": labelled.without_transcript,
     }
-    test = [
-        recording
-        for recording in labelled.recordings
-        if recording.split == TEST_SPLIT and recording.id in spelled.symbols
-    ]
+    test = [recording for recording in recordings if recording.split == TEST_SPLIT]
     if test:
         # As it is on the disk, in half precision: what is measured is what is used.
         model = FinetunedModel.load(work.folder, config.device)
@@ -188,6 +178,20 @@ def run(
     write_json(work.folder / METRICS_NAME, metrics)
     write_rejections(work.folder, rejected)
     work.counts.update(metrics, rejected=count_by_reason(rejected))
+
+
+def _audible(
+    recordings: Sequence[Recording], config: CorpusConfig
+) -> tuple[list[Recording], list[Rejection]]:
+    """Listen to all of them first: a model taught with noise or silence says nothing of why."""
+    heard, rejected = [], []
+    for recording in progress(recordings, label="recordings", total=len(recordings)):
+        try:
+            check_recording(Path(recording.audio), config)
+            heard.append(recording)
+        except AudioError as error:
+            rejected.append(Rejection(recording.id, error.reason, error.detail))
+    return heard, rejected
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,9 @@ def test_bad_lines_are_listed_and_counted(songs: Path, encoder: str, tmp_path: P
         soundfile.write(tmp_path / f"{number}.wav", sing("abc", rng), SAMPLE_RATE)
     soundfile.write(tmp_path / "blip.wav", 0.1 * rng.standard_normal(200), SAMPLE_RATE)
     (tmp_path / "empty.wav").write_bytes(b"")
+    for name in ("swapped", "swapped_test"):  # as raw audio read in the wrong byte order
+        soundfile.write(tmp_path / f"{name}.wav", 0.3 * rng.standard_normal(16_000), SAMPLE_RATE)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), SAMPLE_RATE)
     lines = [
         "path\tsplit\ttext",
         *(f"{number}.wav\ttrain\t{['abc', 'cba', 'bca'][number % 3]}" for number in range(10)),
@@ -108,6 +111,9 @@ def test_bad_lines_are_listed_and_counted(songs: Path, encoder: str, tmp_path: P
         "blip.wav\ttrain\ta",
         "empty.wav\ttrain\tabc",
         "nowhere.wav\ttrain\tabc",
+        "swapped.wav\ttrain\tabc",
+        "silent.wav\ttrain\tabc",
+        "swapped_test.wav\ttest\tabc",
         "000.wav\ttest\tq abc",  # unknown letters are errors there
         "001.wav\ttest\t",
     ]
@@ -120,9 +126,12 @@ def test_bad_lines_are_listed_and_counted(songs: Path, encoder: str, tmp_path: P
         "unpronounceable": 1,
         "unknown_symbol": 1,
         "too_short": 1,
+        "noise": 2,
+        "silent": 1,
     }
     listed = {row["what"]: row for row in rows(tmp_path / "out" / "rejected.jsonl")}
-    assert listed.keys() == {"10", "11", "blip", "empty", "nowhere"}
+    nothing_to_hear = {"swapped", "silent", "swapped_test"}
+    assert listed.keys() == {"10", "11", "blip", "empty", "nowhere", *nothing_to_hear}
     assert "ß" in listed["10"]["detail"]
     assert metrics["test_utterances"] == 1
     assert metrics["recordings_without_transcript"] == 1
