@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from wav2vec_u.config import TextConfig, WordsConfig
 from wav2vec_u.evaluate.error_rate import count_errors, pool
-from wav2vec_u.graph.build import GraphShape, build_graph
+from wav2vec_u.graph.build import build_graph
 from wav2vec_u.graph.language_model import write_word_model
 from wav2vec_u.graph.parallel import SearchSettings, find_all
 from wav2vec_u.text.lexicon import SILENCE, Lexicon
@@ -87,7 +87,7 @@ def main() -> None:
             fragments=1_500,
             seed=0,
         )
-        built = build_graph(folder, arpa, args.order, entries, phones, GraphShape(0.6, 0.3))
+        built = build_graph(folder, arpa, args.order, entries, phones, silence=0.3)
         building = time.perf_counter() - began
         print(f"graph: {built}, {building:.0f} s", flush=True)
         outputs = {phone: number for number, phone in enumerate(phones)}

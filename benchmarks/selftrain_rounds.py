@@ -38,7 +38,7 @@ def main() -> None:
     store, phones, test, references = open_test(run)
     inputs = Pipeline.from_run(run).inputs
     config = inputs.config.words
-    graph = SearchSettings.of(run / "graph", config)
+    graph = SearchSettings.of(run / "graph", config, config.stay_probability)
     normalize = Normalizer(inputs.language)
     transcripts = read_references(inputs.given_references(), read_recordings(run / "corpus"))
     rows = []

@@ -53,7 +53,7 @@ def main() -> None:
     transcripts = read_references(inputs.given_references(), read_recordings(run / "corpus"))
     chosen = [i for i in places if recording_of(store.ids[i]) in spoken]
     model = FrameModel.load(run / "selftrain")
-    settings = SearchSettings.of(run / "graph", inputs.config.words)
+    settings = SearchSettings.of(run / "graph", inputs.config.words, model.stay)
 
     def scores(which: list[int]) -> list[NDArray[np.float32]]:
         return [model.likelihoods(store.vectors(i)) for i in which]

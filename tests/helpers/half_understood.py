@@ -101,10 +101,10 @@ class HalfUnderstood:
     def build_graph(self) -> SearchSettings:
         """Build the graph of words, unless it is there."""
         if not graph_stage.usable(self.graph):
-            config = GraphConfig(fragments=0, stay_probability=0.7, silence_probability=0.25)
+            config = GraphConfig(fragments=0, silence_probability=0.25)
             text = self.text.with_name(f"{self.text.name}.txt")
             graph_stage.run(Work(self.graph), config, text, "en", self.text)
-        return SearchSettings(self.graph, BEAM, LATTICE_BEAM, MAX_ACTIVE)
+        return SearchSettings(self.graph, BEAM, LATTICE_BEAM, MAX_ACTIVE, stay=0.7)
 
     def error_rate(self, posteriors: Iterable[NDArray[np.float32]]) -> float:
         """Phone error rate of the held-out utterances, percent."""

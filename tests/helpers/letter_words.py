@@ -34,11 +34,9 @@ def letter_graph(folder: Path, name: str = "graph", **changes: Any) -> SearchSet
     """Build the graph of what `write_letter_text` wrote."""
     place = folder / name
     place.mkdir()
-    config = GraphConfig(
-        **{"fragments": 0, "stay_probability": 0.5, "silence_probability": 0.2, **changes}
-    )
+    config = GraphConfig(**{"fragments": 0, "silence_probability": 0.2, **changes})
     graph_stage.run(Work(place), config, folder / "text.txt", "en", folder / "text")
-    return SearchSettings(place, beam=40.0, lattice_beam=8.0, max_active=4000)
+    return SearchSettings(place, beam=40.0, lattice_beam=8.0, max_active=4000, stay=0.5)
 
 
 def scores_of(phones: Sequence[str], letters: str, frames: int = 2) -> NDArray[np.float32]:

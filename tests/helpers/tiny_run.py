@@ -29,7 +29,7 @@ def tiny_config(**overrides: Any) -> RunConfig:
         },
         "text": {"phonemizer": "graphemes", "min_word_count": 1},
         "matching": TINY_MATCHING,
-        "graph": {"stay_probability": 0.2, "fragments": 20},
+        "graph": {"fragments": 20},
         "selftrain": TINY_SELFTRAIN,
         "words": TINY_SEARCH,
         "evaluate": {"bootstrap_samples": 20, "ceiling": False},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from wav2vec_u.graph.build import GraphShape, build_graph
+from wav2vec_u.graph.build import build_graph
 from wav2vec_u.graph.language_model import write_word_model
 from wav2vec_u.graph.search import WordSearch
 from wav2vec_u.text.lexicon import Lexicon
@@ -23,7 +23,7 @@ LEXICON = Lexicon(
     }
 )
 TEXT = ["at tat ca b", "tat tat at b", "atta ka b", "b ka at", "ca b tat", "at atta tat"] * 3
-SHAPE = GraphShape(stay=0.5, silence=0.2)
+STAY, SILENCE_BETWEEN = 0.5, 0.2  # probabilities
 
 
 def write_model(path: Path, lines: Sequence[str], lexicon: Lexicon) -> Path:
@@ -38,12 +38,11 @@ def make_graph(
     folder: Path,
     lines: Sequence[str] = tuple(TEXT),
     lexicon: Lexicon = LEXICON,
-    shape: GraphShape = SHAPE,
 ) -> dict[str, int]:
     """Write ``graph``, and the text and its model beside it; return the figures."""
     (folder / "graph").mkdir(parents=True, exist_ok=True)
     arpa = write_model(folder / "words.arpa", lines, lexicon)
-    return build_graph(folder / "graph", arpa, 2, lexicon, PHONES, shape)
+    return build_graph(folder / "graph", arpa, 2, lexicon, PHONES, SILENCE_BETWEEN)
 
 
 def open_search(
@@ -53,6 +52,7 @@ def open_search(
     max_active: int = 4000,
     word_cost: float = 0.0,
     scale: float = 1.0,
+    stay: float = STAY,
 ) -> WordSearch:
     """Search what `make_graph` wrote."""
-    return WordSearch(folder / "graph", beam, lattice_beam, max_active, word_cost, scale)
+    return WordSearch(folder / "graph", beam, lattice_beam, max_active, word_cost, scale, stay)

@@ -45,6 +45,11 @@ class Reader:
         """Every row is a frame."""
         return 1
 
+    @property
+    def stay(self) -> float:
+        """Probability that a frame goes on with the phone of the one before it."""
+        return self.hmm.stay
+
     def read(self, utterances: Sequence[_Floats], threads: int = 1) -> list[_Floats]:
         """Return p(phone | utterance) of every frame of utterances (T, 2 V), each (T, V)."""
         said = [self.log_probs(rows) for rows in utterances]

@@ -98,15 +98,16 @@ def run(
         return
     recordings = Recordings(utterances, [item.id for item in heard], whole)
     phone_text = PhoneText(text)
+    teacher = Teacher.load(selftrain, segments)
     rounds = Rounds(
         work.folder,
         encoder,
-        Teacher.load(selftrain, segments),
+        teacher,
         recordings,
         Language(
             phone_text.phones,
             language,
-            SearchSettings.of(graph, search) if usable(graph) else None,
+            SearchSettings.of(graph, search, teacher.model.stay) if usable(graph) else None,
             phone_text.phones_per_word if search.word_cost == "auto" else None,
         ),
         config,

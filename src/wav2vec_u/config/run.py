@@ -21,7 +21,6 @@ from wav2vec_u.runtime.errors import UserError
 # suit frames, which overlap; these suit the segments of `SegmentsConfig.boundaries`, 14 a second
 # (measured on the demo).
 OF_SEGMENTS: dict[str, dict[str, Any]] = {
-    "graph": {"stay_probability": 0.2},
     "selftrain": {
         "stay_probability": 0.2,
         "generator_power": 1.0,

@@ -27,9 +27,6 @@ class GraphConfig(Settings):
     fragments: Annotated[int, Field(ge=0)] = Field(
         1_500, description="phone sequences of which unknown words are put together; 0: none"
     )
-    stay_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.6, description="that a segment goes on with the phone of the one before it"
-    )
     silence_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.3, description="of a pause between two words"
     )

@@ -7,7 +7,8 @@ finite-state transducers*; the ways of Kaldi, without Kaldi's installation.
 Labels on the input side: outputs of the generator, counted from 1, for the first frame of a phone
 inside a word, and of a pause; the same plus V for the first frame of a word; the same plus 2 V for
 the further frames of a phone. So the best path tells where each phone begins, even between equal
-neighbours, and who searches can put a price on words.
+neighbours, and who searches can put a price on words, and on phones that go on: how many frames a
+phone lasts is no matter of the text, and the same graph serves frames and segments.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,24 +36,8 @@ _OTHERS = ("<s>", "</s>", "<unk>")
 SILENCE_LABEL = 1  # label of the generator's first output
 
 
-@dataclass(frozen=True)
-class GraphShape:
-    """How phones and pauses are expected to last.
-
-    Attributes
-    ----------
-    stay : float
-        Probability that a phone goes on for another frame.
-    silence : float
-        Probability of a silence between two words, and at either end.
-    """
-
-    stay: float
-    silence: float
-
-
 def build_graph(
-    folder: Path, arpa: Path, order: int, lexicon: Lexicon, phones: list[str], shape: GraphShape
+    folder: Path, arpa: Path, order: int, lexicon: Lexicon, phones: list[str], silence: float
 ) -> dict[str, int]:
     """Compose the graph and write it as a `Transducer`, with its lexicon.
 
@@ -69,7 +53,8 @@ def build_graph(
         Words, and fragments of unknown ones.
     phones : list of str
         The V outputs of the generator; the first is silence. Words with another phone are left out.
-    shape : GraphShape
+    silence : float
+        Probability of a silence between two words, and at either end.
 
     Returns
     -------
@@ -104,7 +89,7 @@ def build_graph(
     grammar = kaldifst.compile(written)
     table.unlink()
     first_mark = 2 * len(phones) + 1  # labels that tell apart what sounds alike, removed by H
-    arcs, last_mark = _lexicon_arcs(spoken, numbers, len(phones), first_mark, shape)
+    arcs, last_mark = _lexicon_arcs(spoken, numbers, len(phones), first_mark, silence)
     words = kaldifst.compile("\n".join(arcs))
     kaldifst.add_self_loops(words, [first_mark], [numbers[_BACKOFF]])
     kaldifst.arcsort(words, "olabel")
@@ -112,9 +97,7 @@ def build_graph(
     language = kaldifst.compose(words, grammar)
     kaldifst.determinize_star(language)
     kaldifst.minimize_encoded(language)
-    frames = kaldifst.compile(
-        "\n".join(_frame_arcs(len(phones), range(first_mark, last_mark + 1), shape.stay))
-    )
+    frames = kaldifst.compile("\n".join(_frame_arcs(len(phones), range(first_mark, last_mark + 1))))
     kaldifst.arcsort(frames, "olabel")
     kaldifst.arcsort(language, "ilabel")
     graph = kaldifst.compose(frames, language)
@@ -136,10 +119,10 @@ def _lexicon_arcs(
     numbers: dict[str, int],
     n_phones: int,
     first_mark: int,
-    shape: GraphShape,
+    silence: float,
 ) -> tuple[list[str], int]:
     """Return the arcs of L as text, and the last label that marks what sounds alike."""
-    pause, no_pause = -math.log(shape.silence), -math.log(1 - shape.silence)
+    pause, no_pause = -math.log(silence), -math.log(1 - silence)
     start, loop, paused, marked, inside = range(5)  # inside: of a word that goes on
     arcs = [
         _arc(start, loop, 0, 0, no_pause),
@@ -176,14 +159,13 @@ def _lexicon_arcs(
     return arcs, last_mark
 
 
-def _frame_arcs(n_phones: int, marks: range, stay: float) -> Iterator[str]:
+def _frame_arcs(n_phones: int, marks: range) -> Iterator[str]:
     """Yield the arcs of H as text: state 0 lies between phones, state i in phone i."""
-    again, on = -math.log(stay), -math.log(1 - stay)
     for label in range(1, n_phones + 1):
         yield _arc(0, label, label, label)
         yield _arc(0, label, label + n_phones, label + n_phones)
-        yield _arc(label, label, label + 2 * n_phones, 0, again)
-        yield _arc(label, 0, 0, 0, on)
+        yield _arc(label, label, label + 2 * n_phones, 0)
+        yield _arc(label, 0, 0, 0)
     for mark in marks:
         yield _arc(0, 0, 0, mark)
     yield "0"

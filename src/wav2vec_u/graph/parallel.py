@@ -28,12 +28,14 @@ class SearchSettings:
     max_active: int
     word_cost: float = 0.0
     scale: float = 1.0
+    stay: float = 0.6
 
     @classmethod
-    def of(cls, graph: Path, config: SelftrainConfig | WordsConfig) -> SearchSettings:
+    def of(cls, graph: Path, config: SelftrainConfig | WordsConfig, stay: float) -> SearchSettings:
         """Return how a graph is searched for labels, or for the words of a transcript.
 
-        A word cost that is still to be found (`word_cost.calibrate_word_cost`) is 0.
+        How long phones stay is known to who reads the frames (`FrameReader.stay`). A word cost that
+        is still to be found (`word_cost.calibrate_word_cost`) is 0.
         """
         return cls(
             graph,
@@ -42,6 +44,7 @@ class SearchSettings:
             config.max_active,
             0.0 if config.word_cost == "auto" else config.word_cost,
             config.scale,
+            stay,
         )
 
     def open(self) -> WordSearch:
@@ -53,6 +56,7 @@ class SearchSettings:
             self.max_active,
             self.word_cost,
             self.scale,
+            self.stay,
         )
 
 

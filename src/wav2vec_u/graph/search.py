@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -112,14 +113,15 @@ class WordSearch:
         Paths that cost so much more than the best are dropped, nats.
     lattice_beam : float
         Word sequences that cost so much more than the best, nats, still count for what is likely.
+    max_active : int
+        Most states that are followed from frame to frame, however wide the beam: where frames say
+        next to nothing, most of the graph is within any beam.
     word_cost : float
         Nats that every word costs beside what the word model says.
     scale : float
         Factor on the likelihoods: the lower, the more the word model counts.
-
-    max_active : int
-        Most states that are followed from frame to frame, however wide the beam: where frames say
-        next to nothing, most of the graph is within any beam.
+    stay : float
+        Probability that a phone goes on for another frame.
 
     Raises
     ------
@@ -135,6 +137,7 @@ class WordSearch:
         max_active: int,
         word_cost: float = 0.0,
         scale: float = 1.0,
+        stay: float = 0.6,
     ) -> None:
         self._graph = Transducer.load(graph)
         lexicon = read_lexicon(graph)
@@ -146,6 +149,7 @@ class WordSearch:
         self._max_active = max_active
         self._word_cost = word_cost
         self._scale = scale
+        self._again, self._anew = -math.log(stay), -math.log(1 - stay)
 
     def find(self, scores: NDArray[np.float32]) -> Found | None:
         """Find the best words of one utterance.
@@ -216,8 +220,9 @@ class WordSearch:
     def _by_label(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the scores of the graph's labels, (T, 3 V): see `graph.build`."""
         scaled = self._scale * scores
-        columns = np.concatenate([scaled, scaled - self._word_cost, scaled], axis=1)
-        return np.ascontiguousarray(columns, dtype=np.float32)
+        begins = scaled - self._anew
+        columns = [begins, begins - self._word_cost, scaled - self._again]
+        return np.ascontiguousarray(np.concatenate(columns, axis=1), dtype=np.float32)
 
     def _read(
         self,

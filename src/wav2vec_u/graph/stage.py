@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 from wav2vec_u.config import GraphConfig
-from wav2vec_u.graph.build import GraphShape, build_graph
+from wav2vec_u.graph.build import build_graph
 from wav2vec_u.graph.language_model import write_word_model
 from wav2vec_u.graph.transducer import GRAPH_NAME
 from wav2vec_u.runtime.artifact import Work
@@ -73,9 +73,13 @@ def run(work: Work, config: GraphConfig, text_file: Path, language: str, text: P
         fragments=config.fragments,
         seed=config.seed,
     )
-    shape = GraphShape(config.stay_probability, config.silence_probability)
     built = build_graph(
-        work.folder, arpa, config.ngram_order, lexicon, PhoneText(text).phones, shape
+        work.folder,
+        arpa,
+        config.ngram_order,
+        lexicon,
+        PhoneText(text).phones,
+        config.silence_probability,
     )
     arpa.unlink()
     work.counts.update(built)

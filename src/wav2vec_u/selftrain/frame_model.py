@@ -36,10 +36,14 @@ class FrameReader(Protocol):
     ----------
     stride : int
         Rows that become one frame.
+    stay : float
+        Probability that a frame goes on with the phone of the one before it.
     """
 
     @property
     def stride(self) -> int: ...
+    @property
+    def stay(self) -> float: ...
 
     def read(self, utterances: Sequence[_Floats], threads: int = 1) -> list[_Floats]:
         """Return p(output | utterance) of every frame of utterances (S, P), each (S', V)."""
@@ -73,6 +77,11 @@ class FrameModel:
     def stride(self) -> int:
         """Segments that become one frame."""
         return self.generator.stride
+
+    @property
+    def stay(self) -> float:
+        """Probability that a frame goes on with the phone of the one before it."""
+        return self.hmm.stay
 
     def read(self, utterances: Sequence[_Floats], threads: int = 1) -> list[_Floats]:
         """Return p(output | utterance) of every frame of utterances (S, P), each (S', V).

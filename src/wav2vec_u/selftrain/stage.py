@@ -95,7 +95,7 @@ def _run(
         hmm.language,
         config,
         synthetic=SyntheticSegments(synthetic, store, utterances) if synthetic.exists() else None,
-        graph=SearchSettings.of(graph, config) if usable(graph) else None,
+        graph=SearchSettings.of(graph, config, config.stay_probability) if usable(graph) else None,
         threads=torch.get_num_threads(),
     )
     try:

@@ -76,7 +76,7 @@ class WordDecoder:
             If a file is missing or damaged, or they do not belong together.
         """
         require_phones(graph, PhoneText(text).phones)
-        settings = SearchSettings.of(graph, config)
+        settings = SearchSettings.of(graph, config, model.stay)
         if config.word_cost == "auto":
             settings = replace(settings, word_cost=load_word_cost(found))
         return cls(model, settings.open(), load_speller(graph))

@@ -60,7 +60,7 @@ def run(
         SegmentStore(segments),
         model,
         PhoneText(text).phones,
-        SearchSettings.of(graph, config),
+        SearchSettings.of(graph, config, model.stay),
         PhoneText(text).phones_per_word if config.word_cost == "auto" else None,
     )
     work.counts.update(written)

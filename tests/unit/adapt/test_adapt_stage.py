@@ -137,7 +137,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     config = TextConfig(phonemizer="graphemes", min_word_count=1, min_phone_share=0.0)
     text_stage.run(Work(root / "text"), config, text, "en")
     if graph_stage.installed():
-        shape = GraphConfig(fragments=0, stay_probability=0.8)
+        shape = GraphConfig(fragments=0)
         graph_stage.run(Work(root / "graph"), shape, text, "en", root / "text")
     utterances, heard, sung = [], [], {}
     for number in range(48):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wav2vec_u.graph.build import GraphShape, build_graph
+from wav2vec_u.graph.build import build_graph
 from wav2vec_u.graph.fragments import LONGEST, Fragments, goes_on, is_fragment, join
 from wav2vec_u.graph.language_model import RARE_COUNT, write_word_model
 from wav2vec_u.text.lexicon import Lexicon, read_lexicon
@@ -88,7 +88,7 @@ def test_a_planted_unknown_word_is_found_as_its_phones(tmp_path: Path) -> None:
 
     path, lexicon = write_model(tmp_path, 10)
     outputs = ["<SIL>", *PHONES]
-    figures = build_graph(tmp_path, path, 2, lexicon, outputs, GraphShape(0.5, 0.2))
+    figures = build_graph(tmp_path, path, 2, lexicon, outputs, silence=0.2)
     assert figures["words"] == len(WORDS)
     assert figures["fragments"] == len(lexicon) - len(WORDS) - figures["words_left_out"]
     assert list(read_lexicon(tmp_path)) == list(lexicon)
@@ -96,7 +96,7 @@ def test_a_planted_unknown_word_is_found_as_its_phones(tmp_path: Path) -> None:
     rows = [outputs.index(phone) for word in said for phone in word for _ in range(3)]
     scores = np.full((len(rows), len(outputs)), -30.0, dtype=np.float32)
     scores[np.arange(len(rows)), rows] = 0.0
-    found = WordSearch(tmp_path, 60.0, 8.0, 4000).find(scores)
+    found = WordSearch(tmp_path, 60.0, 8.0, 4000, stay=0.5).find(scores)
     assert found is not None
     first, unknown, last = found.words
     assert (first.word, first.first, first.end) == ("at", 0, 6)

@@ -36,7 +36,7 @@ def text(tmp_path: Path) -> Path:
 def run_stage(text: Path, name: str = "graph", **settings: object) -> Work:
     work = Work(text.with_name(name))
     work.folder.mkdir(exist_ok=True)
-    config = GraphConfig(**{"max_words": 1000, "fragments": 0, "stay_probability": 0.5, **settings})
+    config = GraphConfig(**{"max_words": 1000, "fragments": 0, **settings})
     stage.run(work, config, text.with_suffix(".txt"), "en", text)
     return work
 
@@ -89,7 +89,6 @@ def test_the_same_settings_make_the_same_graph(text: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("stay_probability", 0.9),
         ("silence_probability", 0.01),
         ("ngram_order", 2),
         ("max_words", 20),
@@ -105,17 +104,17 @@ def test_every_setting_shapes_the_graph(text: Path, setting: str, value: float) 
 
 
 @needs_extra
-def test_a_phone_stays_as_the_settings_say(text: Path) -> None:
+def test_phones_last_as_long_as_the_search_is_told(text: Path) -> None:
     phones = PhoneText(text).phones
-    short, long = (run_stage(text, f"{stay}", stay_probability=stay) for stay in (0.01, 0.99))
-    # Every frame may be of any letter: only the graph says how often the phone changes.
+    graph = run_stage(text).folder
+    # Every frame may be of any letter: only the search says how often the phone changes.
     heard = [phones.index(letter) for letter in "bag"]
     scores = np.full((30, len(phones)), -1.0, dtype=np.float32)
     scores[:, heard] = -0.5
     scores[:, 0] = -30.0  # nobody pauses
     counts = []
-    for work in (short, long):
-        found = WordSearch(work.folder, 50.0, 8.0, 4000).find(scores)
+    for stay in (0.01, 0.99):
+        found = WordSearch(graph, 50.0, 8.0, 4000, stay=stay).find(scores)
         assert found is not None
         counts.append(len(found.phones()))
     assert counts[1] < counts[0]

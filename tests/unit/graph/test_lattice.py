@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from word_graphs import LEXICON, PHONES, SHAPE, make_graph, open_search
+from word_graphs import LEXICON, PHONES, SILENCE_BETWEEN, STAY, make_graph, open_search
 
 from wav2vec_u.graph.lattice import LINK, Lattice, WordPosteriors
 from wav2vec_u.graph.search import Found
@@ -130,7 +130,7 @@ def test_what_the_search_holds_for_likely_is_so_of_all_word_sequences(tmp_path: 
     search = open_search(tmp_path, beam=60.0, lattice_beam=40.0)
     words_known = list(LEXICON)
     model = NgramModel.read_arpa(tmp_path / "words.arpa", words_known)
-    pause, none = math.log(SHAPE.silence), math.log(1 - SHAPE.silence)
+    pause, none = math.log(SILENCE_BETWEEN), math.log(1 - SILENCE_BETWEEN)
     rng = np.random.default_rng(2)
     for _ in range(3):
         scores = np.log(rng.dirichlet(np.full(len(PHONES), 0.6), size=5)).astype(np.float32)
@@ -189,7 +189,7 @@ def lasting(phones: list[int], scores: np.ndarray) -> np.ndarray:
             for _ in range(first, end)
         ]
         weight = math.exp(scores[np.arange(frames), labels].sum())
-        weight *= SHAPE.stay ** (frames - len(phones)) * (1 - SHAPE.stay) ** len(phones)
+        weight *= STAY ** (frames - len(phones)) * (1 - STAY) ** len(phones)
         total[np.arange(frames), labels] += weight
     return total
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from word_graphs import LEXICON, PHONES, SHAPE, TEXT, make_graph, open_search, write_model
+from word_graphs import LEXICON, PHONES, SILENCE_BETWEEN, TEXT, make_graph, open_search, write_model
 
 import wav2vec_u.graph.search as search_module
 from wav2vec_u.graph.beam_search import search_lattice
-from wav2vec_u.graph.build import GraphShape, build_graph
+from wav2vec_u.graph.build import build_graph
 from wav2vec_u.graph.lattice import Lattice
 from wav2vec_u.graph.search import Found, FoundWord, WordSearch
 from wav2vec_u.graph.transducer import Transducer
@@ -140,13 +140,15 @@ def test_a_word_is_heard_with_confidence_where_no_other_is_possible(search: Word
     assert all(item.confidence < 0.9 for item in unsure if item.word == "tat")
 
 
-@pytest.mark.parametrize(("word_cost", "scale"), [(0.0, 1.0), (1.5, 1.0), (0.5, 0.4)])
+@pytest.mark.parametrize(
+    ("word_cost", "scale", "stay"), [(0.0, 1.0, 0.5), (1.5, 1.0, 0.6), (0.5, 0.4, 0.2)]
+)
 def test_the_best_path_is_that_of_all_word_sequences(
-    tmp_path: Path, word_cost: float, scale: float
+    tmp_path: Path, word_cost: float, scale: float, stay: float
 ) -> None:
     """Slow oracle: every sequence of up to three words, every way of lasting."""
     make_graph(tmp_path)
-    search = open_search(tmp_path, word_cost=word_cost, scale=scale)
+    search = open_search(tmp_path, word_cost=word_cost, scale=scale, stay=stay)
     words_known = list(LEXICON)
     model = NgramModel.read_arpa(tmp_path / "words.arpa", words_known)
     rng = np.random.default_rng(4)
@@ -157,7 +159,7 @@ def test_the_best_path_is_that_of_all_word_sequences(
             for words in itertools.product(words_known, repeat=count):
                 ids = np.array([words_known.index(word) for word in words])
                 cost = -model.log10_prob(ids) * math.log(10)
-                cost += cheapest(words, scale * scores, SHAPE) + count * word_cost
+                cost += cheapest(words, scale * scores, stay) + count * word_cost
                 costs[words] = cost
         best = min(costs.values())
         found = find(search, scores)
@@ -165,9 +167,9 @@ def test_the_best_path_is_that_of_all_word_sequences(
         assert costs[tuple(names(found))] == pytest.approx(best, abs=1e-3)
 
 
-def cheapest(words: Sequence[str], scores: np.ndarray, shape: GraphShape) -> float:
+def cheapest(words: Sequence[str], scores: np.ndarray, stay: float) -> float:
     """Cost of the best way to say words in just these frames, pauses at will between them."""
-    pause, none = -math.log(shape.silence), -math.log(1 - shape.silence)
+    pause, none = -math.log(SILENCE_BETWEEN), -math.log(1 - SILENCE_BETWEEN)
     best = math.inf
     for silent in itertools.product([False, True], repeat=len(words) + 1):
         phones = [SILENCE] if silent[0] else []
@@ -175,20 +177,20 @@ def cheapest(words: Sequence[str], scores: np.ndarray, shape: GraphShape) -> flo
             phones += [PHONES.index(phone) for phone in LEXICON[word]]
             phones += [SILENCE] if after else []
         cost = sum(pause if item else none for item in silent)
-        cost += len(phones) * -math.log(1 - shape.stay)
-        best = min(best, cost + lasting(phones, scores, shape))
+        cost += len(phones) * -math.log(1 - stay)
+        best = min(best, cost + lasting(phones, scores, stay))
     return best
 
 
-def lasting(phones: Sequence[int], scores: np.ndarray, shape: GraphShape) -> float:
+def lasting(phones: Sequence[int], scores: np.ndarray, stay: float) -> float:
     """Viterbi over how long each phone lasts."""
     table = np.full(len(phones), math.inf)
     for t, row in enumerate(scores):
         before = table.copy()
         for place, phone in enumerate(phones):
-            stay = before[place] - math.log(shape.stay)
+            again = before[place] - math.log(stay)
             new = (0.0 if t == 0 else math.inf) if place == 0 else before[place - 1]
-            table[place] = min(stay, new) - row[phone]
+            table[place] = min(again, new) - row[phone]
     return float(table[-1])
 
 
@@ -270,10 +272,10 @@ def test_a_damaged_graph_is_a_users_error(tmp_path: Path, damaged: str, content:
 def test_words_of_other_phones_are_left_out(tmp_path: Path) -> None:
     lexicon = Lexicon({"at": ("a", "t"), "xe": ("x", "e")})
     arpa = write_model(tmp_path / "a", ["at xe", "at"], lexicon)
-    figures = build_graph(tmp_path, arpa, 2, lexicon, PHONES, SHAPE)
+    figures = build_graph(tmp_path, arpa, 2, lexicon, PHONES, SILENCE_BETWEEN)
     assert (figures["words"], figures["words_left_out"], figures["fragments"]) == (1, 1, 0)
     with pytest.raises(UserError, match="no word of the lexicon"):
-        build_graph(tmp_path, arpa, 2, lexicon, ["<SIL>", "q"], SHAPE)
+        build_graph(tmp_path, arpa, 2, lexicon, ["<SIL>", "q"], SILENCE_BETWEEN)
 
 
 def test_without_the_extra_the_user_is_told_what_to_install(
@@ -282,4 +284,4 @@ def test_without_the_extra_the_user_is_told_what_to_install(
     monkeypatch.setitem(sys.modules, "kaldifst", None)
     arpa = write_model(tmp_path / "words.arpa", TEXT, LEXICON)
     with pytest.raises(UserError, match=r"pip install 'wav2vec-u\[decode\]'"):
-        build_graph(tmp_path, arpa, 2, LEXICON, PHONES, SHAPE)
+        build_graph(tmp_path, arpa, 2, LEXICON, PHONES, SILENCE_BETWEEN)

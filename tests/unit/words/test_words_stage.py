@@ -67,7 +67,7 @@ def planted(tmp_path: Path) -> Path:
 
 def build_graph(planted: Path, **settings: object) -> Work:
     work = Work(planted / "graph")
-    config = GraphConfig(**{"max_words": 1000, "fragments": 0, "stay_probability": 0.5, **settings})
+    config = GraphConfig(**{"max_words": 1000, "fragments": 0, **settings})
     graph_stage.run(work, config, planted / "text.txt", "en", planted / "text")
     return work
 
