@@ -125,6 +125,7 @@ def by_mean(logits: Tensor, layout: Layout, draw: Tensor | None) -> tuple[Tensor
     return join(logits, layout, None)
 
 
+BASE = {"positions": [0.0]}  # one thing at a time: they are a variant of their own
 # No game, and large batches: tables of few utterances are not those of the language.
 STATISTICS = {"objective": "statistics", "batch_size": 240, "updates": 500}
 RESIDUAL = {"generator_residual": True, "generator_batch_norm": 1.0}
@@ -239,9 +240,8 @@ def measure(variant: Variant, seed: int, members: int, threads: int) -> dict[str
     planted = plant(language, seed=seed, **{"noise": NOISE, "repeats": REPEATS, **variant.planted})
     if variant.change is not None:
         planted = variant.change(planted, language)
-    config = MatchingConfig(
-        seeds=members, seed=seed, device="cpu", gan=GanConfig(**(SETTINGS | variant.gan))
-    )
+    gan = GanConfig(**(SETTINGS | BASE | variant.gan))
+    config = MatchingConfig(seeds=members, seed=seed, device="cpu", gan=gan)
     with patch("wav2vec_u.matching.gan.ensemble.join", variant.join):
         found = find(planted, config, threads)
     figures = {key: found[key] for key in ("chosen", "best", "taught", "seconds")}

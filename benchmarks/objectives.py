@@ -41,13 +41,14 @@ from wav2vec_u.testing.planted import Planted, plant
 DECIPHERMENT, WARM = "decipherment", "decipherment+gan"
 WAYS: dict[str, dict[str, Any]] = {
     DECIPHERMENT: {},
-    "gan, paper": {"skipgrams": (0.0,)},
+    "gan, paper": {"skipgrams": (0.0,), "positions": (0.0,)},
     "gan, relativistic": {
         "objective": "relativistic",
         "gradient_penalty": (0.05,),
         "skipgrams": (0.0,),
+        "positions": (0.0,),
     },
-    "gan, skip-grams": {},
+    "gan, skip-grams": {"positions": (0.0,)},
     WARM: {},
 }
 CONDITIONS = ("0.3,0.3", "1.0,0.3", "1.5,0.3", "2.0,0.3", "1.0,0.0", "1.0,0.5", "1.0,0.7")

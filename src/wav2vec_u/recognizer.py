@@ -33,7 +33,9 @@ from wav2vec_u.segments.boundaries import bounds_in_seconds
 from wav2vec_u.segments.frame_segmenter import FrameSegmenter
 from wav2vec_u.segments.load import load_segmenter
 from wav2vec_u.segments.segmenter import Segmenter
+from wav2vec_u.segments.unpooled import Unpooler
 from wav2vec_u.selftrain.frame_model import FrameModel, FrameReader
+from wav2vec_u.selftrain.inputs import Reads
 from wav2vec_u.silence.spans import Span, split_spans
 from wav2vec_u.silence.speech import Utterance, load_waveform
 from wav2vec_u.silence.vad import find_speech, load_vad
@@ -55,22 +57,22 @@ class Hearing(Protocol):
 
 @dataclass(frozen=True)
 class SegmentHearing:
-    """The way of the training data: frames, then segments.
+    """The way of the training data: frames, then segments, or frames again that are not pooled.
 
     Attributes
     ----------
     encoder : Encoder
     extractor : Extractor
-    segmenter : Segmenter or FrameSegmenter
+    segmenter : Segmenter, FrameSegmenter or Unpooler
     """
 
     encoder: Encoder
     extractor: Extractor
-    segmenter: Segmenter | FrameSegmenter
+    segmenter: Segmenter | FrameSegmenter | Unpooler
 
     @classmethod
-    def load(cls, run_dir: Path, config: RunConfig) -> SegmentHearing:
-        """Load the encoder, and the segmenter of a finished run.
+    def load(cls, run_dir: Path, config: RunConfig, reads: Reads) -> SegmentHearing:
+        """Load the encoder of a finished run, and what makes of its frames what its model reads.
 
         Raises
         ------
@@ -78,7 +80,9 @@ class SegmentHearing:
             If the two do not fit together.
         """
         encoder = load_encoder(config.features)
-        segmenter = load_segmenter(run_dir / "segments")
+        segmenter: Segmenter | FrameSegmenter | Unpooler = load_segmenter(run_dir / "segments")
+        if reads == "frames" and isinstance(segmenter, Segmenter):
+            segmenter = Unpooler(segmenter.pca_, encoder.frame_rate_hz)
         learned_dim = segmenter.frame_dim
         if learned_dim != encoder.dim:
             raise UserError(
@@ -193,8 +197,8 @@ class Recognizer:
                     "give its `wav2vec-u run` command again to go on"
                 )
         phones = PhoneText(run_dir / "text").phones
-        segments = SegmentHearing.load(run_dir, config)
         before = FrameModel.load(run_dir / "selftrain")
+        segments = SegmentHearing.load(run_dir, config, before.reads)
         hearing: Hearing = segments
         model: FrameReader = before
         found = run_dir / "words"

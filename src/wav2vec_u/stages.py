@@ -182,6 +182,7 @@ def _start_selftrain(work: Work, run: RunInputs) -> None:
     selftrain.run(
         work,
         run.config.selftrain,
+        features=run.out / "features",
         segments=run.out / "segments",
         text=run.out / "text",
         matching=run.out / "matching",
@@ -190,13 +191,20 @@ def _start_selftrain(work: Work, run: RunInputs) -> None:
 
 
 def _start_decode(work: Work, run: RunInputs) -> None:
-    decode.run(work, run.out / "segments", run.out / "text", run.out / "selftrain")
+    decode.run(
+        work,
+        run.out / "features",
+        run.out / "segments",
+        run.out / "text",
+        run.out / "selftrain",
+    )
 
 
 def _start_words(work: Work, run: RunInputs) -> None:
     words.run(
         work,
         run.config.words,
+        features=run.out / "features",
         segments=run.out / "segments",
         text=run.out / "text",
         selftrain=run.out / "selftrain",
@@ -213,6 +221,7 @@ def _start_adapt(work: Work, run: RunInputs) -> None:
         whole=run.config.silence.mode == "mask",
         language=run.language,
         silence=run.out / "silence",
+        features=run.out / "features",
         segments=run.out / "segments",
         text=run.out / "text",
         graph=run.out / "graph",
@@ -295,26 +304,35 @@ STAGES = (
     Stage(
         "selftrain",
         _start_selftrain,
-        needs=("segments", "text", "matching", "graph"),
+        needs=("features", "segments", "text", "matching", "graph"),
         figures="{rounds} rounds",
         resumable=True,
     ),
     Stage(
         "decode",
         _start_decode,
-        needs=("segments", "text", "selftrain"),
+        needs=("features", "segments", "text", "selftrain"),
         figures="{utterances} utterances, {phones} phones",
     ),
     Stage(
         "words",
         _start_words,
-        needs=("segments", "text", "selftrain", "graph"),
+        needs=("features", "segments", "text", "selftrain", "graph"),
         figures="{utterances} utterances, {words} words",
     ),
     Stage(
         "adapt",
         _start_adapt,
-        needs=("silence", "segments", "text", "graph", "selftrain", "decode", "words"),
+        needs=(
+            "silence",
+            "features",
+            "segments",
+            "text",
+            "graph",
+            "selftrain",
+            "decode",
+            "words",
+        ),
         figures="{rounds} rounds",
         resumable=True,
         reads=_read_encoder,

@@ -131,7 +131,7 @@ def half_understood(folder: Path) -> HalfUnderstood:
     text = write_text_artifact(folder / "text", language, SENTENCES)
     phones = PhoneText(text).phones
     ids = np.array([phones.index(phone) for phone in language.phones])
-    synthetic, planted = _renamed(first, ids), _renamed(second, ids)
+    synthetic, planted = renamed(first, ids), renamed(second, ids)
     segments = write_segments(folder / "segments", planted)
     matching, graph = folder / "matching", folder / "graph"
     write_labelled(matching / SYNTHETIC_NAME, synthetic)
@@ -175,7 +175,8 @@ def same_weights(one: Generator, other: Generator) -> bool:
     return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def _renamed(segments: PlantedSegments, ids: NDArray[np.int64]) -> PlantedSegments:
+def renamed(segments: PlantedSegments, ids: NDArray[np.int64]) -> PlantedSegments:
+    """Give the phones other ids."""
     count = range(len(segments))
     return PlantedSegments(
         [segments.vectors(i) for i in count],

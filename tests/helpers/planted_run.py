@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from wav2vec_u.config import TextConfig
+from wav2vec_u.config import SegmentsConfig, TextConfig
 from wav2vec_u.runtime.artifact import Work
+from wav2vec_u.segments.frame_segmenter import FrameSegmenter
+from wav2vec_u.segments.load import SEGMENTER_NAME
 from wav2vec_u.segments.segmenter import Segments
 from wav2vec_u.segments.store import SegmentStoreWriter
 from wav2vec_u.testing.language import Language
@@ -28,8 +30,11 @@ def without_silence(segments: PlantedSegments) -> PlantedSegments:
 
 
 def write_segments(folder: Path, segments: PlantedSegments) -> Path:
-    """Write segments as the segments stage does; the codes are left at zero."""
+    """Write frames as segments, as the segments stage does; the codes are left at zero."""
     folder.mkdir(parents=True)
+    segmenter = FrameSegmenter(SegmentsConfig())
+    segmenter.frame_dim_ = segments.dim
+    segmenter.save(folder / SEGMENTER_NAME)
     with SegmentStoreWriter(folder, segments.dim, 100.0) as writer:
         for i, name in enumerate(segments.ids):
             vectors = segments.vectors(i)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from wav2vec_u.config import RunConfig, SegmentsConfig, SelftrainConfig, load_config
+from wav2vec_u.config import RunConfig, SegmentsConfig, WordsConfig, load_config
 from wav2vec_u.config.run import OF_SEGMENTS
 
 ROOT = Path(__file__).parents[2]
@@ -72,21 +72,19 @@ def test_what_reads_segments_goes_by_how_long_they_last() -> None:
         for key, value in preset.items():
             assert getattr(getattr(frames, section), key) == DEFAULTS[f"{section}.{key}"] != value
             assert getattr(getattr(segments, section), key) == value
-    others = {"graph", "selftrain", "words", "segments"}
+    others = {"words", "segments"}
     assert frames.model_dump(exclude=others) == segments.model_dump(exclude=others)
-    assert segments.selftrain.mixture_power == frames.selftrain.mixture_power
 
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_what_is_given_stands_whatever_the_segments(whole: bool) -> None:
-    given: Any = {"scale": 0.7, "rounds": 2}
-    config = RunConfig(
-        segments=SegmentsConfig(**SEGMENTED) if whole else SEGMENTED,
-        selftrain=SelftrainConfig(**given) if whole else given,
-    )
-    assert (config.selftrain.scale, config.selftrain.rounds) == (0.7, 2)
-    assert config.selftrain.stay_probability == OF_SEGMENTS["selftrain"]["stay_probability"]
-    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
+    for given in ({"scale": 0.7}, {"beam": 5.0}):
+        config = RunConfig(
+            segments=SegmentsConfig(**SEGMENTED) if whole else SEGMENTED,
+            words=WordsConfig(**given) if whole else given,
+        )
+        assert config.words == WordsConfig(**{**OF_SEGMENTS["words"], **given})
+        assert RunConfig.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_the_demo_runs_with_its_file() -> None:

@@ -40,6 +40,7 @@ def run(
     whole: bool,
     language: str,
     silence: Path,
+    features: Path,
     segments: Path,
     text: Path,
     graph: Path,
@@ -67,7 +68,7 @@ def run(
     whole : bool
         Whether the encoder hears utterances with their pauses (`SilenceConfig.mode` ``mask``).
     language : str
-    silence, segments, text, graph, selftrain, decode, words : Path
+    silence, features, segments, text, graph, selftrain, decode, words : Path
         Finished artefacts.
 
     Raises
@@ -98,7 +99,7 @@ def run(
         return
     recordings = Recordings(utterances, [item.id for item in heard], whole)
     phone_text = PhoneText(text)
-    teacher = Teacher.load(selftrain, segments)
+    teacher = Teacher.load(selftrain, segments, features)
     rounds = Rounds(
         work.folder,
         encoder,

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2vec_u.decode.stage import output_times
-from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.selftrain.frame_model import FrameModel
+from wav2vec_u.selftrain.inputs import Inputs, open_inputs
 
 _Floats = NDArray[np.float32]
 
@@ -26,17 +26,18 @@ class Teacher:
     Attributes
     ----------
     model : FrameModel
-    segments : SegmentStore
+    inputs : Inputs
+        What it reads.
     places : dict of str to int
-        Where an utterance is in `segments`, by id.
+        Where an utterance is in `inputs`, by id.
     """
 
     model: FrameModel
-    segments: SegmentStore
+    inputs: Inputs
     places: dict[str, int]
 
     @classmethod
-    def load(cls, selftrain: Path, segments: Path) -> Teacher:
+    def load(cls, selftrain: Path, segments: Path, features: Path) -> Teacher:
         """Read what the stages have left.
 
         Raises
@@ -44,9 +45,10 @@ class Teacher:
         UserError
             If a file is missing or damaged.
         """
-        store = SegmentStore(segments)
-        places = {name: place for place, name in enumerate(store.ids)}
-        return cls(FrameModel.load(selftrain), store, places)
+        model = FrameModel.load(selftrain)
+        inputs = open_inputs(model.reads, segments, features)
+        places = {name: place for place, name in enumerate(inputs.ids)}
+        return cls(model, inputs, places)
 
     def say(self, utterance: str, middles: _Floats) -> _Floats:
         """Return its weighted log-likelihoods for outputs of the network, (T, V).
@@ -62,7 +64,7 @@ class Teacher:
             return np.zeros((len(middles), len(self.model.hmm.prior)), np.float32)
         place = self.places[utterance]
         return likelihoods_at(
-            self.model, self.segments.vectors(place), self.segments.times(place), middles
+            self.model, self.inputs.vectors(place), self.inputs.times(place), middles
         )
 
 

@@ -17,18 +17,9 @@ from wav2vec_u.config.selftrain import AdaptConfig, GraphConfig, SelftrainConfig
 from wav2vec_u.config.units import SegmentsConfig, TextConfig
 from wav2vec_u.runtime.errors import UserError
 
-# What reads phones and words goes by how long a segment lasts and by how much it says. The defaults
-# suit frames, which overlap; these suit the segments of `SegmentsConfig.boundaries`, 14 a second
+# Segments that are not frames are learned from where voices are even and likelihoods can be trusted
 # (measured on the demo).
-OF_SEGMENTS: dict[str, dict[str, Any]] = {
-    "selftrain": {
-        "stay_probability": 0.2,
-        "generator_power": 1.0,
-        "mixture_context": 1,
-        "scale": 1.0,
-    },
-    "words": {"scale": 1.0},
-}
+OF_SEGMENTS: dict[str, dict[str, Any]] = {"words": {"scale": 1.0}}
 
 
 class RunConfig(Settings):

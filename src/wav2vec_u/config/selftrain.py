@@ -33,6 +33,24 @@ class GraphConfig(Settings):
     seed: int = 0
 
 
+class FrameRoundsConfig(Settings):
+    """Rounds that read the frames of segments, once rounds on the segments have labelled them."""
+
+    rounds: Annotated[int, Field(ge=0)] = Field(3, description="at most")
+    kernel: PositiveInt = Field(9, description="frames that their generators see at once")
+    hidden: PositiveInt = Field(256, description="channels of the hidden layer")
+    dropout: Probability = 0.3
+
+
+class SegmentReadingConfig(Settings):
+    """How segments are read that are about as long as phones."""
+
+    generator_power: Annotated[float, Field(gt=0, le=1)] = 1.0
+    stay_probability: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    mixture_context: Annotated[int, Field(ge=0)] = 1
+    scale: Annotated[float, Field(gt=0, le=2)] = 1.0
+
+
 class SelftrainConfig(Settings):
     """Rounds in which what is understood of the recordings teaches the next model."""
 
@@ -82,7 +100,17 @@ class SelftrainConfig(Settings):
     scale: Annotated[float, Field(gt=0, le=2)] = Field(
         0.7, description="factor on the likelihoods in that search (measured)"
     )
+    segments: SegmentReadingConfig = SegmentReadingConfig()
+    frames: FrameRoundsConfig = FrameRoundsConfig()
     seed: int = 0
+
+    def of_segments(self) -> SelftrainConfig:
+        """Return the settings of rounds that read segments which are not frames."""
+        return self.model_copy(update=dict(self.segments))
+
+    def of_frames(self) -> SelftrainConfig:
+        """Return the settings of the rounds after those, which read the frames of the segments."""
+        return self.model_copy(update={"rounds": self.frames.rounds})
 
 
 class WordsConfig(Settings):

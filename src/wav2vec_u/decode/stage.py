@@ -15,17 +15,17 @@ from wav2vec_u.matching.generator import Generator
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.files import write_jsonl
 from wav2vec_u.runtime.progress import progress
-from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.selftrain.frame_model import (
     FrameModel,
     FrameReader,
     checked_log_probs,
     require_phones,
 )
+from wav2vec_u.selftrain.inputs import open_inputs
 from wav2vec_u.text.corpus import PhoneText
 
 
-def run(work: Work, segments: Path, text: Path, selftrain: Path) -> None:
+def run(work: Work, features: Path, segments: Path, text: Path, selftrain: Path) -> None:
     """Write ``hypotheses.jsonl`` for all utterances of all splits.
 
     An utterance whose scores are not finite is listed in ``rejected.jsonl`` and left out.
@@ -34,7 +34,7 @@ def run(work: Work, segments: Path, text: Path, selftrain: Path) -> None:
     ----------
     work : Work
         Folder to write to; gets the counts `utterances`, `phones` and `rejected`.
-    segments, text, selftrain : Path
+    features, segments, text, selftrain : Path
         Finished artefacts.
 
     Raises
@@ -43,7 +43,7 @@ def run(work: Work, segments: Path, text: Path, selftrain: Path) -> None:
         If the model was made for other phones or other segments than these.
     """
     model = FrameModel.load(selftrain)
-    store = SegmentStore(segments)
+    store = open_inputs(model.reads, segments, features)
     phones = PhoneText(text).phones
     require_phones(model.generator, phones)
     rejected: list[Rejection] = []

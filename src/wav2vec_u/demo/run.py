@@ -25,7 +25,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     "features": {"encoder": "mfcc"},
     "segments": {"boundaries": "viterbi"},
     "matching": {"method": "decipherment"},
-    "selftrain": {"rounds": 4},
+    "selftrain": {"rounds": 2},
 }
 
 

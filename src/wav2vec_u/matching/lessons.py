@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,17 @@ from wav2vec_u.matching.ngram_hmm import Floats
 from wav2vec_u.matching.synthetic import SyntheticSegments
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.seeds import numpy_generator
-from wav2vec_u.segments.store import SegmentStore
 
 BLOCK_SEGMENTS = 8_192  # read at once, which bounds the memory
 
 Labels = NDArray[np.int32]
+
+
+class Source(Protocol):
+    """What labels belong to: segments, or frames."""
+
+    def length(self, i: int, /) -> int: ...
+    def vectors(self, i: int, /) -> Floats: ...
 
 
 def blocks(utterances: Iterable[Floats], least: int) -> Iterator[list[Floats]]:
@@ -47,7 +54,7 @@ def sure_labels(posteriors: Floats, sure: float) -> Labels:
     return np.where(posteriors.max(axis=1) > sure, best, UNKNOWN).astype(np.int32)
 
 
-def read_labels(path: Path, segments: SegmentStore, utterances: Sequence[int]) -> list[Labels]:
+def read_labels(path: Path, segments: Source, utterances: Sequence[int]) -> list[Labels]:
     """Read the labels that a round has left, one array for each utterance.
 
     Raises
@@ -66,7 +73,7 @@ def read_labels(path: Path, segments: SegmentStore, utterances: Sequence[int]) -
 
 
 def recorded_lessons(
-    segments: SegmentStore, utterances: Sequence[int], labels: Sequence[Labels]
+    segments: Source, utterances: Sequence[int], labels: Sequence[Labels]
 ) -> list[Lesson]:
     """Pair utterances with their labels."""
     return [

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from wav2vec_u.matching.generator import (
 )
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json
+from wav2vec_u.selftrain.inputs import Reads
 from wav2vec_u.selftrain.mixtures import Mixtures
 
 MIXTURES_NAME = "mixtures.safetensors"
@@ -66,16 +67,19 @@ class FrameModel:
         None where the generator stands alone.
     mixture_power : float
         Exponent of their likelihoods.
+    reads : {"segments", "frames"}
+        What its vectors are; see `inputs.open_inputs`.
     """
 
     generator: Generator
     hmm: FrameHmm
     mixtures: Mixtures | None = None
     mixture_power: float = 0.0
+    reads: Reads = "segments"
 
     @property
     def stride(self) -> int:
-        """Segments that become one frame."""
+        """Rows that become one frame."""
         return self.generator.stride
 
     @property
@@ -110,7 +114,11 @@ class FrameModel:
         self.hmm.save(folder / HMM_NAME)
         if self.mixtures is not None:
             self.mixtures.save(folder / MIXTURES_NAME)
-        settings = {"mixtures": self.mixtures is not None, "mixture_power": self.mixture_power}
+        settings = {
+            "mixtures": self.mixtures is not None,
+            "mixture_power": self.mixture_power,
+            "reads": self.reads,
+        }
         write_json(folder / _SETTINGS_NAME, settings)
 
     @classmethod
@@ -126,6 +134,9 @@ class FrameModel:
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
             has_mixtures, power = bool(settings["mixtures"]), float(settings["mixture_power"])
+            reads = settings["reads"]
+            if reads not in get_args(Reads):
+                raise ValueError(f"reads {reads}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path}: is missing or damaged; run the self-training again"
@@ -135,6 +146,7 @@ class FrameModel:
             FrameHmm.load(folder / HMM_NAME),
             Mixtures.load(folder / MIXTURES_NAME) if has_mixtures else None,
             power,
+            reads,
         )
 
     def _weighted(self, vectors: _Floats, mixtures: Mixtures) -> _Floats:

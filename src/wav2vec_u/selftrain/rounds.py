@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -41,8 +41,8 @@ from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json, write_jsonl
 from wav2vec_u.runtime.progress import progress
 from wav2vec_u.runtime.seeds import numpy_generator
-from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.selftrain.frame_model import FrameModel, checked_log_probs
+from wav2vec_u.selftrain.inputs import Inputs, Reads
 from wav2vec_u.selftrain.mixtures import LEAST_FRAMES, Mixtures
 
 LABELS_NAME = "labels.npy"
@@ -65,12 +65,12 @@ class SelfTraining:
     ----------
     folder : Path
         Gets ``round_NN/``.
-    segments : SegmentStore
-        Of the recordings.
+    inputs : Inputs
+        What is read of the recordings.
     utterances : list of int
-        Of `segments`, to learn from.
+        Of `inputs`, to learn from.
     start : Generator
-        What the matching has learned; of stride 1.
+        What the matching has learned; of stride 1. Those that rounds teach are like it.
     language : CodeLanguage
     config : SelftrainConfig
     synthetic : SyntheticSegments or None
@@ -79,12 +79,17 @@ class SelfTraining:
         Where words are to be found; None: phones alone.
     threads : int
         Of torch, and of the search.
+    labels : list of ndarray or None
+        Of the utterances, (S,) each, to begin with. Then there is no round 0, and `start` only
+        tells what the others are to be like.
+    reads : {"segments", "frames"}
+        What `inputs` are; see `FrameModel.reads`.
     """
 
     def __init__(
         self,
         folder: Path,
-        segments: SegmentStore,
+        inputs: Inputs,
         utterances: list[int],
         start: Generator,
         language: CodeLanguage,
@@ -93,9 +98,11 @@ class SelfTraining:
         synthetic: SyntheticSegments | None,
         graph: SearchSettings | None,
         threads: int,
+        labels: list[Labels] | None = None,
+        reads: Reads = "segments",
     ) -> None:
         self._folder = folder
-        self._segments = segments
+        self._inputs = inputs
         self._utterances = utterances
         self._start = start
         self._language = language
@@ -103,6 +110,9 @@ class SelfTraining:
         self._synthetic = synthetic
         self._graph = graph
         self._threads = threads
+        self._given = labels
+        self._reads = reads
+        self._first = 0 if labels is None else 1
         self._stopped: str | None = None
 
     def run(self, resume: bool) -> FrameModel:
@@ -120,40 +130,40 @@ class SelfTraining:
         UserError
             If what an earlier round left is damaged.
         """
-        gains: list[float] = []
-        for number in progress(range(self._config.rounds + 1), label="self-training"):
+        gains: dict[int, float] = {}
+        for number in progress(self._numbers(), label=f"self-training, {self._reads}"):
             place = self._place(number)
             if not (resume and (place / FIGURES_NAME).exists()):
                 place.mkdir(parents=True, exist_ok=True)
                 try:
                     self._round(number, place)
                 except Collapsed as collapsed:
-                    if number == 0:
+                    if number == self._first:
                         raise
                     self._stopped = str(collapsed)
                     break
-            gains.append(self.figures(number)["gain"])
-            if gains[-1] < gains[best_round(gains)]:
+            gains[number] = self.figures(number)["gain"]
+            if gains[number] < gains[best_round(gains)]:
                 break
-        rows = ({"round": number, **self.figures(number)} for number in range(len(gains)))
+        rows = ({"round": number, **self.figures(number)} for number in gains)
         write_jsonl(self._folder / "log.jsonl", rows)
         return FrameModel.load(self._place(best_round(gains)))
+
+    def best_labels(self) -> list[Labels]:
+        """Read the labels that the best of the finished rounds has left."""
+        return self._labels(best_round(self._gains()))
 
     def summary(self) -> dict[str, float | str]:
         """Return how many rounds were done, which one was best, its gain, and why they stopped.
 
         The last, ``stopped``, is there only where the labels of a later round had collapsed.
         """
-        done = [
-            number
-            for number in range(self._config.rounds + 1)
-            if (self._place(number) / FIGURES_NAME).exists()
-        ]
-        best = best_round([self.figures(number)["gain"] for number in done])
+        gains = self._gains()
+        best = best_round(gains)
         summary: dict[str, float | str] = {
-            "rounds": done[-1],
+            "rounds": max(gains),
             "best_round": best,
-            "gain": self.figures(best)["gain"],
+            "gain": gains[best],
         }
         return summary if self._stopped is None else {**summary, "stopped": self._stopped}
 
@@ -165,6 +175,17 @@ class SelfTraining:
             return {"loss": found["loss"], "gain": found["gain"], "sure": found["sure"]}
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: is damaged; remove {self._folder} and run again") from error
+
+    def _numbers(self) -> range:
+        return range(self._first, self._config.rounds + 1)
+
+    def _gains(self) -> dict[int, float]:
+        """Return the gain of every finished round."""
+        return {
+            number: self.figures(number)["gain"]
+            for number in self._numbers()
+            if (self._place(number) / FIGURES_NAME).exists()
+        }
 
     def _place(self, number: int) -> Path:
         return self._folder / f"round_{number:02d}"
@@ -202,6 +223,7 @@ class SelfTraining:
             replace(alone, power=config.generator_power),
             mixtures,
             config.mixture_power,
+            self._reads,
         )
         model.save(place)
         heard = self._hear(model)
@@ -215,7 +237,7 @@ class SelfTraining:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # torch's initialisers know no other generator
             generator = Generator(**self._start.settings)
-        lessons = recorded_lessons(self._segments, self._utterances, labels)
+        lessons = recorded_lessons(self._inputs, self._utterances, labels)
         if self._synthetic is not None:
             lessons += synthetic_lessons(self._synthetic, self._config.synthetic_share, seed)
         loss = teach(
@@ -253,11 +275,13 @@ class SelfTraining:
         ]
 
     def _labels(self, number: int) -> list[Labels]:
-        """Read the labels that a finished round has left."""
-        return read_labels(self._place(number) / LABELS_NAME, self._segments, self._utterances)
+        """Read the labels that a finished round has left, or those that were given."""
+        if self._given is not None and number < self._first:
+            return self._given
+        return read_labels(self._place(number) / LABELS_NAME, self._inputs, self._utterances)
 
     def _vectors(self) -> Iterator[_Floats]:
-        return (self._segments.vectors(i) for i in self._utterances)
+        return (self._inputs.vectors(i) for i in self._utterances)
 
     def _check_variety(self, labels: list[Labels]) -> None:
         """Stop where a few phones stand for all, since that only gets worse."""
@@ -277,17 +301,17 @@ class SelfTraining:
             )
 
 
-def best_round(gains: Sequence[float]) -> int:
+def best_round(gains: Mapping[int, float]) -> int:
     """Return the round of the highest gain among those that taught a generator, or 0 without any.
 
     Round 0 has the matching's generator. That was taught otherwise (soft labels, another number of
     updates), which moves the gain by more than a round does, so the two kinds are not compared.
 
-    >>> best_round([4.73, 4.71, 4.72])
+    >>> best_round({0: 4.73, 1: 4.71, 2: 4.72})
     2
     """
-    taught = gains[1:]
-    return 1 + taught.index(max(taught)) if taught else 0
+    taught = [number for number in gains if number > 0]
+    return max(taught, key=lambda number: gains[number]) if taught else 0
 
 
 def _perplexity(weights: NDArray[Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,24 +12,28 @@ from wav2vec_u.graph.parallel import SearchSettings
 from wav2vec_u.graph.stage import usable
 from wav2vec_u.matching.decipherment import learn_language
 from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm, mean_probabilities
-from wav2vec_u.matching.generator import GENERATOR_NAME, load_generator
+from wav2vec_u.matching.generator import GENERATOR_NAME, Generator, load_generator
 from wav2vec_u.matching.rounds import learning_utterances
 from wav2vec_u.matching.stage import SYNTHETIC_NAME
 from wav2vec_u.matching.synthetic import SyntheticSegments
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.segments.store import SegmentStore
+from wav2vec_u.segments.unpooled import UnpooledFrames
 from wav2vec_u.selftrain.frame_model import FrameModel, checked_log_probs, require_phones
+from wav2vec_u.selftrain.inputs import unpooled_frames
 from wav2vec_u.selftrain.rounds import Collapsed, SelfTraining
 from wav2vec_u.text.corpus import PhoneText
 
 START_NAME = "start"
+FRAMES_NAME = "frames"
 
 
 def run(
     work: Work,
     config: SelftrainConfig,
     *,
+    features: Path,
     segments: Path,
     text: Path,
     matching: Path,
@@ -46,7 +51,7 @@ def run(
     work : Work
         Resumed round by round. Gets the counts of `SelfTraining.summary`, or ``stopped``.
     config : SelftrainConfig
-    segments, text, matching, graph : Path
+    features, segments, text, matching, graph : Path
         Finished artefacts.
 
     Raises
@@ -55,14 +60,31 @@ def run(
         If the artefacts do not belong together, or there is too little to learn from.
     """
     try:
-        _run(work, config, segments=segments, text=text, matching=matching, graph=graph)
+        _run(
+            work,
+            config,
+            features=features,
+            segments=segments,
+            text=text,
+            matching=matching,
+            graph=graph,
+        )
     except FloatingPointError as error:
         raise UserError(f"selftrain: {error}; run the matching stage again") from error
 
 
 def _run(
-    work: Work, config: SelftrainConfig, *, segments: Path, text: Path, matching: Path, graph: Path
+    work: Work,
+    config: SelftrainConfig,
+    *,
+    features: Path,
+    segments: Path,
+    text: Path,
+    matching: Path,
+    graph: Path,
 ) -> None:
+    frames = unpooled_frames(segments, features)
+    reading = config if frames is None else config.of_segments()
     store, phones = SegmentStore(segments), PhoneText(text)
     generator = load_generator(matching / GENERATOR_NAME)
     require_phones(generator, phones.phones)
@@ -75,8 +97,8 @@ def _run(
         hmm = FrameHmm(
             learn_language(phones, config.min_phone_share),
             mean_probabilities(said),
-            2 * config.generator_power,
-            config.stay_probability,
+            2 * reading.generator_power,
+            reading.stay_probability,
         )
     start = FrameModel(generator, hmm)
     place = work.folder / START_NAME
@@ -87,22 +109,74 @@ def _run(
         work.counts.update(rounds=0)
         return
     synthetic = matching / SYNTHETIC_NAME
+    search = None
+    if usable(graph):
+        search = SearchSettings.of(graph, reading, reading.stay_probability)
     training = SelfTraining(
         work.folder,
         store,
         utterances,
         generator,
         hmm.language,
-        config,
+        reading,
         synthetic=SyntheticSegments(synthetic, store, utterances) if synthetic.exists() else None,
-        graph=SearchSettings.of(graph, config, config.stay_probability) if usable(graph) else None,
+        graph=search,
         threads=torch.get_num_threads(),
     )
     try:
-        training.run(work.resumed).save(work.folder)
+        model = training.run(work.resumed)
     except Collapsed as collapsed:
         # What the matching says is poor, and all there is: better shown than lost.
         start.save(work.folder)
         work.counts.update(rounds=0, stopped=str(collapsed))
         return
     work.counts.update(training.summary())
+    if frames is not None and config.frames.rounds > 0:
+        going_on = _on_frames(work.folder, config, training, frames, utterances, hmm, search)
+        try:
+            model = going_on.run(work.resumed)
+            work.counts.update(frame_rounds=going_on.summary()["rounds"])
+        except Collapsed as collapsed:
+            work.counts.update(frame_rounds=0, stopped=str(collapsed))
+    model.save(work.folder)
+
+
+def _on_frames(
+    folder: Path,
+    config: SelftrainConfig,
+    training: SelfTraining,
+    frames: UnpooledFrames,
+    utterances: list[int],
+    hmm: FrameHmm,
+    search: SearchSettings | None,
+) -> SelfTraining:
+    """Return rounds that begin with the labels of segments, and find out where phones begin."""
+    place = folder / FRAMES_NAME
+    place.mkdir(exist_ok=True)
+    settings = config.of_frames()
+    labels = [
+        frames.spread(i, own) for i, own in zip(utterances, training.best_labels(), strict=True)
+    ]
+    generator = Generator(
+        frames.dim,
+        len(hmm.prior),
+        settings.frames.kernel,
+        dropout=settings.frames.dropout,
+        batch_norm=1.0,
+        hidden=settings.frames.hidden,
+    )
+    if search is not None:
+        search = replace(search, stay=settings.stay_probability, scale=settings.scale)
+    return SelfTraining(
+        place,
+        frames,
+        utterances,
+        generator,
+        hmm.language,
+        settings,
+        synthetic=None,  # it was made of segments
+        graph=search,
+        threads=torch.get_num_threads(),
+        labels=labels,
+        reads="frames",
+    )

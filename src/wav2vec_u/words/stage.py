@@ -22,15 +22,22 @@ from wav2vec_u.graph.word_cost import calibrate_word_cost, places_to_sample, sav
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.files import write_jsonl
 from wav2vec_u.runtime.progress import progress
-from wav2vec_u.segments.store import SegmentStore
 from wav2vec_u.selftrain.frame_model import FrameModel, FrameReader
+from wav2vec_u.selftrain.inputs import Inputs, open_inputs
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.words.decoder import load_speller, place
 from wav2vec_u.words.hypotheses import FILE_NAME, WordHypothesis
 
 
 def run(
-    work: Work, config: WordsConfig, *, segments: Path, text: Path, selftrain: Path, graph: Path
+    work: Work,
+    config: WordsConfig,
+    *,
+    features: Path,
+    segments: Path,
+    text: Path,
+    selftrain: Path,
+    graph: Path,
 ) -> None:
     """Decode all utterances of all splits; nothing where no graph was built.
 
@@ -43,7 +50,7 @@ def run(
     work : Work
         Gets the counts ``utterances``, ``words`` (found), ``word_cost`` and ``rejected``.
     config : WordsConfig
-    segments, text, selftrain, graph : Path
+    features, segments, text, selftrain, graph : Path
         Finished artefacts.
 
     Raises
@@ -57,7 +64,7 @@ def run(
     model = FrameModel.load(selftrain)
     written = write_words(
         work.folder,
-        SegmentStore(segments),
+        open_inputs(model.reads, segments, features),
         model,
         PhoneText(text).phones,
         SearchSettings.of(graph, config, model.stay),
@@ -68,7 +75,7 @@ def run(
 
 def write_words(
     folder: Path,
-    store: SegmentStore,
+    store: Inputs,
     model: FrameReader,
     phones: list[str],
     settings: SearchSettings,
@@ -82,7 +89,7 @@ def write_words(
     ----------
     folder : Path
         Existing folder.
-    store : SegmentStore
+    store : Inputs
         What `model` reads.
     model : FrameReader
     phones : list of str
@@ -129,7 +136,7 @@ def write_words(
                 rejected.append(Rejection(store.ids[i], "not_finite", not_finite[i]))
                 continue
             if path is None:
-                detail = f"no sequence of words fits its {store.length(i)} segments"
+                detail = f"no sequence of words fits its {store.length(i)} frames"
                 rejected.append(Rejection(store.ids[i], "no_path", detail))
                 continue
             times = output_times(store.times(i), model.stride)
@@ -149,7 +156,7 @@ def write_words(
     return {**counts, "word_cost": settings.word_cost, "rejected": count_by_reason(rejected)}
 
 
-def _sample(store: SegmentStore, model: FrameReader) -> list[NDArray[np.float32]]:
+def _sample(store: Inputs, model: FrameReader) -> list[NDArray[np.float32]]:
     """Return the likelihoods of some utterances that are learned from."""
     likelihoods = []
     for i in places_to_sample(store.splits):

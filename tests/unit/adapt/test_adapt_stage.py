@@ -99,6 +99,7 @@ class Planted:
                     part: self.root / part
                     for part in (
                         "silence",
+                        "features",
                         "segments",
                         "text",
                         "graph",
@@ -420,7 +421,9 @@ def test_a_recogniser_asks_for_a_word_what_its_own_model_was_found_to_need(
 
 def test_what_cannot_be_heard_is_listed(planted: Planted, adapted: Path, tmp_path: Path) -> None:
     network = AdaptedModel.load(adapted, PhoneText(planted.root / "text").phones).network
-    teacher = Teacher.load(planted.root / "selftrain", planted.root / "segments")
+    teacher = Teacher.load(
+        planted.root / "selftrain", planted.root / "segments", planted.root / "features"
+    )
     path = str(planted.root / "r40.wav")
     utterances = [
         Utterance(name, name, audio, "test", None, 0.0, end, ((0.0, end),))
@@ -440,7 +443,9 @@ def test_what_makes_no_sense_to_the_teacher_is_listed(
     planted: Planted, adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = AdaptedModel.load(adapted, PhoneText(planted.root / "text").phones).network
-    teacher = Teacher.load(planted.root / "selftrain", planted.root / "segments")
+    teacher = Teacher.load(
+        planted.root / "selftrain", planted.root / "segments", planted.root / "features"
+    )
     say = Teacher.say
 
     def stumbling(self: Teacher, utterance: str, middles: NDArray[np.float32]) -> Any:

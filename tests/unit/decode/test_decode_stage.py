@@ -48,7 +48,7 @@ def run_stage(tmp_path: Path, model: FrameModel) -> Work:
     selftrain = write_selftrain(tmp_path / "selftrain", model)
     work = Work(tmp_path / "decode")
     work.folder.mkdir()
-    stage.run(work, tmp_path / "segments", tmp_path / "text", selftrain)
+    stage.run(work, tmp_path / "features", tmp_path / "segments", tmp_path / "text", selftrain)
     return work
 
 
@@ -125,4 +125,10 @@ def test_a_self_training_that_is_missing_is_a_users_error(tmp_path: Path) -> Non
     write_segments(tmp_path / "segments", {"t": [1, 2]})
     work = Work(tmp_path / "decode")
     with pytest.raises(UserError, match="run the self-training again"):
-        stage.run(work, tmp_path / "segments", tmp_path / "text", tmp_path / "selftrain")
+        stage.run(
+            work,
+            tmp_path / "features",
+            tmp_path / "segments",
+            tmp_path / "text",
+            tmp_path / "selftrain",
+        )

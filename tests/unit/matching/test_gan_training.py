@@ -301,7 +301,10 @@ def test_a_member_that_is_not_finite_is_dropped_and_the_others_go_on(
     monkeypatch.undo()
     assert [r.member for r in run(tmp_path / "a", config(seeds=2), resume=True)] == [1]
     whole = run(tmp_path / "b", config(seeds=2))
-    assert torch.equal(weights(results[0].generator), weights(whole[1].generator))
+    # Not to the last bit: rows are as long as the longest member's, and sums take another order.
+    torch.testing.assert_close(
+        weights(results[0].generator), weights(whole[1].generator), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_no_finite_member_is_the_users_matter(tmp_path: Path) -> None:

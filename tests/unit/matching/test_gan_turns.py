@@ -54,8 +54,8 @@ def test_without_a_game_all_updates_are_the_generators() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"objective": "statistics", "skipgrams": 0.0}, "no statistics to match"),
-        ({"warm_up_updates": 5, "skipgrams": 0.0}, "no statistics to match"),
+        ({"objective": "statistics", "skipgrams": 0.0, "positions": 0.0}, "no statistics to match"),
+        ({"warm_up_updates": 5, "skipgrams": 0.0, "positions": 0.0}, "no statistics to match"),
         ({"auxiliary": 0.5}, "generator_residual"),
         ({"auxiliary": 0.5, "generator_residual": True, "segmenter": "random"}, "whole segments"),
         ({"discriminator_reset_every": 200}, "more than start_discriminator_updates"),

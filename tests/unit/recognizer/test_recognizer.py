@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +27,7 @@ from wav2vec_u.runtime.artifact import create
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import write_json
 from wav2vec_u.segments import stage as segments_stage
-from wav2vec_u.segments.store import SegmentStore
+from wav2vec_u.selftrain.inputs import Reads, open_inputs
 from wav2vec_u.silence import stage as silence_stage
 from wav2vec_u.words.decoder import Spoken
 
@@ -47,8 +48,17 @@ def tones(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a random generator, made by the real stages up to the segments."""
-    root = tmp_path_factory.mktemp("runs")
+    return make_run(tmp_path_factory.mktemp("runs"), "frames", "segments")
+
+
+@pytest.fixture(scope="module")
+def run_on_frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose matching has read segments, and whose model reads their frames."""
+    return make_run(tmp_path_factory.mktemp("runs"), "viterbi", "frames")
+
+
+def make_run(root: Path, boundaries: str, reads: Reads) -> Path:
+    """Make a run with a random generator, by the real stages up to the segments."""
     audio = root / "audio"
     audio.mkdir()
     rng = np.random.default_rng(0)
@@ -61,7 +71,12 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = load_config(
         silence={"method": "none", "max_utterance_seconds": 3.0},
         features={"encoder": "mfcc"},
-        segments={"clusters": 12, "kmeans_iterations": 5, "kmeans_restarts": 1},
+        segments={
+            "boundaries": boundaries,
+            "clusters": 12,
+            "kmeans_iterations": 5,
+            "kmeans_restarts": 1,
+        },
     )
     write_json(out / "run.json", {"config": config.model_dump(mode="json"), "language": "en"})
     make(out, "corpus", config, lambda work: corpus_stage.run(work, config.corpus, audio))
@@ -82,18 +97,22 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     make(out, "text", config, lambda work: None)
     torch.manual_seed(0)
-    generator = Generator(SegmentStore(out / "segments").dim, len(PHONES))
+    first, last = (
+        Generator(open_inputs(kind, out / "segments", out / "features").dim, len(PHONES))
+        for kind in ("segments", reads)
+    )
     make(
         out,
         "matching",
         config,
-        lambda work: save_generator(work.folder / "generator.safetensors", generator),
+        lambda work: save_generator(work.folder / "generator.safetensors", first),
     )
+    model = replace(even_model(last), reads=reads)
     make(
         out,
         "selftrain",
         config,
-        lambda work: write_selftrain(work.folder, even_model(generator)),
+        lambda work: write_selftrain(work.folder, model, even_model(first)),
     )
     return out
 
@@ -110,11 +129,19 @@ def make(out: Path, stage: str, config: RunConfig, action) -> None:  # type: ign
         action(work)
 
 
-def test_says_what_the_run_said(run_dir: Path) -> None:
+@pytest.mark.parametrize("made", ["run_dir", "run_on_frames"])
+def test_says_what_the_run_said(made: str, request: pytest.FixtureRequest) -> None:
+    run_dir: Path = request.getfixturevalue(made)
     with create(
         run_dir / "decode", stage="decode", expected="x", config=RunConfig(), inputs={}
     ) as work:
-        decode_stage.run(work, run_dir / "segments", run_dir / "text", run_dir / "selftrain")
+        decode_stage.run(
+            work,
+            run_dir / "features",
+            run_dir / "segments",
+            run_dir / "text",
+            run_dir / "selftrain",
+        )
     joined = join_recordings(read_hypotheses(run_dir / "decode"))
     assert set(joined) == {"f0", "f1", "f2", "long"}
     recognizer = Recognizer.load(run_dir)

@@ -51,6 +51,7 @@ class Place:
         folder.mkdir(exist_ok=True)
         work = Work(folder, resumed=resumed)
         paths = {
+            "features": self.made.segments.with_name("features"),
             "segments": self.made.segments,
             "text": self.made.text,
             "matching": self.made.matching,
@@ -161,7 +162,9 @@ def test_a_graph_is_searched_as_the_settings_say_where_it_can_be(
     place.run(tmp_path / "usable", config, graph=graph)
     place.run(tmp_path / "empty", config)
     settings, without = given
-    assert settings == SearchSettings(graph, 7.5, 3.5, 50, config.word_cost, config.scale)
+    assert settings == SearchSettings(
+        graph, 7.5, 3.5, 50, config.word_cost, config.scale, config.stay_probability
+    )
     assert without is None
 
 

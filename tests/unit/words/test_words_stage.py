@@ -78,6 +78,7 @@ def run_stage(planted: Path, **settings: object) -> Work:
     stage.run(
         work,
         WordsConfig(**settings),
+        features=planted / "features",
         segments=planted / "segments",
         text=planted / "text",
         selftrain=planted / "selftrain",

@@ -40,7 +40,9 @@ class Weights(NamedTuple):
 def choose(config: GanConfig, number: int) -> Choice:
     """Return the settings of a member: all combinations are taken in turn.
 
-    >>> config = GanConfig(diversity=(2.0, 4.0), smoothness=(0.5, 0.75), skipgrams=0)
+    >>> config = GanConfig(
+    ...     diversity=(2.0, 4.0), smoothness=(0.5, 0.75), skipgrams=0, positions=0
+    ... )
     >>> [(c.smoothness, c.diversity) for c in (choose(config, number) for number in range(5))]
     [(0.5, 2.0), (0.5, 4.0), (0.75, 2.0), (0.75, 4.0), (0.5, 2.0)]
     """
