@@ -170,11 +170,6 @@ def tell_gains(monkeypatch: pytest.MonkeyPatch, gains: Sequence[float]) -> None:
     )
 
 
-def same_weights(one: Generator, other: Generator) -> bool:
-    a, b = one.state_dict(), other.state_dict()
-    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
-
-
 def renamed(segments: PlantedSegments, ids: NDArray[np.int64]) -> PlantedSegments:
     """Give the phones other ids."""
     count = range(len(segments))

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from half_understood import HalfUnderstood, same_weights, settings, tiny, write_matching
+from half_understood import HalfUnderstood, settings, tiny, write_matching
 from planted_run import write_segments
+from same_weights import same_weights
 
 from wav2vec_u.config import SelftrainConfig
 from wav2vec_u.graph.parallel import SearchSettings
