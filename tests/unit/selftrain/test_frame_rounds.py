@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from half_understood import LEARNING, same_weights
+from half_understood import LEARNING
 from merged_segments import MergedSegments, merged_segments
+from same_weights import same_weights
 
 from wav2vec_u.config import SelftrainConfig
 from wav2vec_u.decode import stage as decode_stage
