@@ -23,6 +23,7 @@ SMALL = (
     "low_resource",
 )  # hold only what differs from the defaults
 PUBLISHED = ("timit", "librispeech")
+SECOND_VERSION = "wav2vec_u2"
 PRETRAINING = "pretrain_wav2vec2"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 # A row of a table of settings: | `section.key` | default | ...
@@ -46,7 +47,7 @@ DEFAULTS = dict(leaves(RunConfig().model_dump(mode="json")))
 
 
 def test_every_expected_file_is_there() -> None:
-    assert {path.stem for path in CONFIGS} == {*SMALL, *PUBLISHED, PRETRAINING}
+    assert {path.stem for path in CONFIGS} == {*SMALL, *PUBLISHED, SECOND_VERSION, PRETRAINING}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -113,6 +114,24 @@ def test_published_settings(name: str) -> None:
     assert gan.discriminator_kernel == 6
     assert (gan.generator_lr, gan.discriminator_lr) == ((4e-4,), (5e-4,))
     assert (gan.batch_size, gan.updates) == (160, 150_000)
+
+
+def test_the_second_version_as_published() -> None:
+    """wav2vec-U 2.0: the numbers of its `w2vu2.yaml`."""
+    config = load_config(path_of(SECOND_VERSION))
+    assert config.features.encoder == "facebook/wav2vec2-large-lv60"
+    assert config.segments.boundaries == "frames"
+    gan = config.matching.gan
+    assert not gan.reference
+    assert (gan.generator_kernel, gan.generator_stride, gan.generator_dropout) == (9, 3, 0.1)
+    assert (gan.generator_batch_norm, gan.generator_residual) == (30.0, True)
+    assert (gan.discriminator_dim, gan.discriminator_depth) == (384, 2)
+    assert gan.discriminator_kernel == 8
+    assert (gan.gradient_penalty, gan.smoothness, gan.diversity) == ((1.0,), (1.5,), (3.0,))
+    assert (gan.auxiliary, gan.auxiliary_codes) == ((0.5,), 64)
+    assert (gan.skipgrams, gan.positions) == ((0.0,), (0.0,))
+    assert (gan.generator_lr, gan.discriminator_lr) == ((5e-5,), (3e-4,))
+    assert (gan.batch_size, gan.updates, gan.segmenter) == (160, 150_000, "join")
 
 
 def test_silence_of_the_published_settings() -> None:

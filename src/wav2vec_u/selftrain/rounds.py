@@ -226,7 +226,7 @@ class SelfTraining:
             self._reads,
         )
         model.save(place)
-        heard = self._hear(model)
+        heard = self.hear(model)
         np.save(place / LABELS_NAME, np.concatenate(heard))
         labelled = float(np.mean(np.concatenate(heard) != UNKNOWN))
         figures = {"loss": loss, "gain": round(gain, 5), "sure": round(labelled, 5)}
@@ -256,8 +256,19 @@ class SelfTraining:
             )
         return generator, round(loss, 5)
 
-    def _hear(self, model: FrameModel) -> list[Labels]:
-        """Label the recordings with what the model understands of them."""
+    def hear(self, model: FrameModel) -> list[Labels]:
+        """Label every output of a model with what it understands of the recordings.
+
+        Parameters
+        ----------
+        model : FrameModel
+            Of any stride.
+
+        Returns
+        -------
+        list of ndarray, each (S',)
+            Of the utterances; `UNKNOWN` where it is not sure.
+        """
         if self._graph is None:
             posteriors = chain.from_iterable(
                 model.read(block, self._threads)

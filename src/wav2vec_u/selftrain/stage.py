@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from wav2vec_u.config import SelftrainConfig
@@ -13,6 +14,7 @@ from wav2vec_u.graph.stage import usable
 from wav2vec_u.matching.decipherment import learn_language
 from wav2vec_u.matching.frame_hmm import HMM_NAME, FrameHmm, mean_probabilities
 from wav2vec_u.matching.generator import GENERATOR_NAME, Generator, load_generator
+from wav2vec_u.matching.lessons import Labels
 from wav2vec_u.matching.rounds import learning_utterances
 from wav2vec_u.matching.stage import SYNTHETIC_NAME
 from wav2vec_u.matching.synthetic import SyntheticSegments
@@ -43,8 +45,7 @@ def run(
 
     Writes what `FrameModel.load` reads, and beneath ``start`` the model before self-training: the
     matching's generator, read with the phone trigram. Both are the same where there are no rounds:
-    with method ``none``, a generator of another stride than 1, or labels that are no more than a
-    few phones.
+    with method ``none``, or labels that are no more than a few phones.
 
     Parameters
     ----------
@@ -84,10 +85,11 @@ def _run(
     graph: Path,
 ) -> None:
     frames = unpooled_frames(segments, features)
-    reading = config if frames is None else config.of_segments()
     store, phones = SegmentStore(segments), PhoneText(text)
     generator = load_generator(matching / GENERATOR_NAME)
     require_phones(generator, phones.phones)
+    of_frames = frames is None and generator.stride == 1
+    reading = config if of_frames else config.of_segments()
     utterances = learning_utterances(store, config.max_hours * 3600, config.seed)
     hmm_path = matching / HMM_NAME
     if hmm_path.exists():
@@ -104,7 +106,7 @@ def _run(
     place = work.folder / START_NAME
     place.mkdir(exist_ok=True)
     start.save(place)
-    if config.method == "none" or generator.stride != 1:
+    if config.method == "none":
         start.save(work.folder)
         work.counts.update(rounds=0)
         return
@@ -124,15 +126,22 @@ def _run(
         threads=torch.get_num_threads(),
     )
     try:
-        model = training.run(work.resumed)
+        if generator.stride == 1:
+            model = training.run(work.resumed)
+            work.counts.update(training.summary())
+            labels = training.best_labels()
+        else:
+            # No round can teach one like it; what it says of several frames is a label of each.
+            model = start
+            work.counts.update(rounds=0)
+            labels = _of_every_input(training.hear(start), generator.stride, store, utterances)
     except Collapsed as collapsed:
         # What the matching says is poor, and all there is: better shown than lost.
         start.save(work.folder)
         work.counts.update(rounds=0, stopped=str(collapsed))
         return
-    work.counts.update(training.summary())
-    if frames is not None and config.frames.rounds > 0:
-        going_on = _on_frames(work.folder, config, training, frames, utterances, hmm, search)
+    if not of_frames and config.frames.rounds > 0:
+        going_on = _on_frames(work.folder, config, store, frames, labels, utterances, hmm, search)
         try:
             model = going_on.run(work.resumed)
             work.counts.update(frame_rounds=going_on.summary()["rounds"])
@@ -141,24 +150,37 @@ def _run(
     model.save(work.folder)
 
 
+def _of_every_input(
+    labels: list[Labels], stride: int, store: SegmentStore, utterances: list[int]
+) -> list[Labels]:
+    return [
+        np.repeat(own, stride)[: store.length(i)] for i, own in zip(utterances, labels, strict=True)
+    ]
+
+
 def _on_frames(
     folder: Path,
     config: SelftrainConfig,
-    training: SelfTraining,
-    frames: UnpooledFrames,
+    store: SegmentStore,
+    frames: UnpooledFrames | None,
+    labels: list[Labels],
     utterances: list[int],
     hmm: FrameHmm,
     search: SearchSettings | None,
 ) -> SelfTraining:
-    """Return rounds that begin with the labels of segments, and find out where phones begin."""
+    """Return rounds that begin with labels of segments, and find out where phones begin.
+
+    Without `frames`, the segments are frames, of which the matching's generator reads several at
+    once.
+    """
     place = folder / FRAMES_NAME
     place.mkdir(exist_ok=True)
     settings = config.of_frames()
-    labels = [
-        frames.spread(i, own) for i, own in zip(utterances, training.best_labels(), strict=True)
-    ]
+    if frames is not None:
+        labels = [frames.spread(i, own) for i, own in zip(utterances, labels, strict=True)]
+    inputs = store if frames is None else frames
     generator = Generator(
-        frames.dim,
+        inputs.dim,
         len(hmm.prior),
         settings.frames.kernel,
         dropout=settings.frames.dropout,
@@ -169,7 +191,7 @@ def _on_frames(
         search = replace(search, stay=settings.stay_probability, scale=settings.scale)
     return SelfTraining(
         place,
-        frames,
+        inputs,
         utterances,
         generator,
         hmm.language,
@@ -178,5 +200,5 @@ def _on_frames(
         graph=search,
         threads=torch.get_num_threads(),
         labels=labels,
-        reads="frames",
+        reads="segments" if frames is None else "frames",
     )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from half_understood import LEARNING
+from half_understood import LEARNING, write_matching
 from merged_segments import MergedSegments, merged_segments
+from planted_run import write_segments
 from same_weights import same_weights
 
-from wav2vec_u.config import SelftrainConfig
+from wav2vec_u.config import DeciphermentConfig, SelftrainConfig
 from wav2vec_u.decode import stage as decode_stage
 from wav2vec_u.decode.hypotheses import read_hypotheses
 from wav2vec_u.matching.generator import Generator
+from wav2vec_u.matching.readings import distil
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import read_jsonl
@@ -23,6 +26,7 @@ from wav2vec_u.selftrain import rounds, stage
 from wav2vec_u.selftrain.frame_model import FrameModel
 from wav2vec_u.selftrain.inputs import open_inputs, unpooled_frames
 from wav2vec_u.selftrain.rounds import Collapsed, SelfTraining
+from wav2vec_u.text.corpus import PhoneText
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +146,35 @@ def test_labels_that_collapse_on_frames_leave_the_model_of_segments(
     assert FrameModel.load(tmp_path / "out").reads == "segments"
     assert work.counts["frame_rounds"] == 0
     assert work.counts["stopped"] == "no more than two phones"
+
+
+def test_a_generator_of_three_frames_an_output_labels_each_of_them(
+    voice: MergedSegments, tmp_path: Path
+) -> None:
+    """The second version of the method, which has no segments."""
+    planted = voice.planted
+    segments = write_segments(tmp_path / "segments", planted)
+    n_phones = len(PhoneText(voice.text).phones)
+    start = Generator(planted.dim, n_phones, kernel=3, stride=3, dropout=0.0, hidden=32)
+    train = [i for i, split in enumerate(planted.splits) if split == "train"]
+    distil(
+        start,
+        planted,
+        train,
+        [np.eye(n_phones, dtype=np.float32)[planted.labels(i)] for i in train],
+        np.arange(n_phones),
+        DeciphermentConfig(generator_least_updates=150),
+        seed=0,
+        folder=tmp_path,
+    )
+    strided = replace(
+        voice, segments=segments, matching=write_matching(tmp_path / "matching", start)
+    )
+    work = run(strided, tmp_path / "out", settings())
+    before, found = (FrameModel.load(tmp_path / "out" / name) for name in ("start", "."))
+    assert (before.stride, found.stride, found.reads) == (3, 1, "segments")
+    assert (work.counts["rounds"], work.counts["frame_rounds"]) == (0, 2)
+    assert strided.error_rate(found) < 0.7 * strided.error_rate(before)
 
 
 def test_what_a_model_reads_must_be_there(voice: MergedSegments, tmp_path: Path) -> None:

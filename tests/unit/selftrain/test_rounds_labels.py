@@ -133,7 +133,7 @@ def test_labels_of_a_few_phones_have_collapsed(
         lengths = [learner.made.store.length(i) for i in learner.few]
         return [np.arange(length, dtype=np.int32) % 2 + 3 for length in lengths]
 
-    monkeypatch.setattr(SelfTraining, "_hear", hear_two)
+    monkeypatch.setattr(SelfTraining, "hear", hear_two)
     training = learner.quick(tmp_path)
     best = training.run(resume=False)
     assert same_model(best, FrameModel.load(place_of(tmp_path, 0))), "the round before is kept"
@@ -152,7 +152,7 @@ def test_pauses_and_unknown_labels_are_no_variety(
         lengths = [learner.made.store.length(i) for i in learner.few]
         return [np.array([UNKNOWN, PAUSE, 4], np.int32)[np.arange(n) % 3] for n in lengths]
 
-    monkeypatch.setattr(SelfTraining, "_hear", hear)
+    monkeypatch.setattr(SelfTraining, "hear", hear)
     training = learner.quick(tmp_path)
     training.run(resume=False)
     with pytest.raises(Collapsed, match=r"as varied as 1\.0 phones"):

@@ -214,7 +214,7 @@ def test_the_matchings_own_model_of_frames_is_kept_if_it_has_one(
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["no model of frames", "a model of frames"])
-@pytest.mark.parametrize(("method", "stride"), [("none", 1), ("rounds", 3), ("none", 2)])
+@pytest.mark.parametrize(("method", "stride"), [("none", 1), ("none", 2)])
 def test_without_rounds_the_start_is_the_result(
     place: Place, tmp_path: Path, method: str, stride: int, own: bool
 ) -> None:
