@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from gan_ablation import grid_arguments, without_any_silence
+from gan_ablation import STATISTICS, grid_arguments, without_any_silence
 from gan_convergence import (
     CONVERGED,
     SETTINGS,
@@ -49,6 +49,8 @@ WAYS: dict[str, dict[str, Any]] = {
         "positions": (0.0,),
     },
     "gan, skip-grams": {"positions": (0.0,)},
+    "gan": {},
+    "statistics": STATISTICS,
     WARM: {},
 }
 CONDITIONS = ("0.3,0.3", "1.0,0.3", "1.5,0.3", "2.0,0.3", "1.0,0.0", "1.0,0.5", "1.0,0.7")
