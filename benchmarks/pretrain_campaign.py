@@ -49,7 +49,8 @@ from campaign.shards import join, split
 from campaign.sizes import SIZES, Size, Step, with_speech
 from wav2vec_u.config import RunConfig
 from wav2vec_u.encoder.checkpoint import DESCRIPTION, WEIGHTS, load_description
-from wav2vec_u.pretrain.stage import ENCODER_NAME, prepare_input, pretrain
+from wav2vec_u.pretrain.prepare import prepare_input
+from wav2vec_u.pretrain.stage import ENCODER_NAME, pretrain
 from wav2vec_u.pretrain.train import LOG_NAME, Unfinished
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.files import read_jsonl

@@ -13,7 +13,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -24,12 +23,13 @@ from wav2vec_u.encoder.network import SpeechNetwork
 from wav2vec_u.pretrain.batches import Batch, load_targets, load_waveforms
 from wav2vec_u.pretrain.feed import Feed
 from wav2vec_u.pretrain.masking import span_mask
-from wav2vec_u.pretrain.objectives import (
-    ContrastiveObjective,
-    MaskedPredictionObjective,
-    Objective,
-    ObjectiveResult,
-    PhoneObjective,
+from wav2vec_u.pretrain.module import PhoneBatch, Pretraining, build_objective
+from wav2vec_u.pretrain.objectives import ObjectiveResult, PhoneObjective
+from wav2vec_u.pretrain.optimiser import (
+    ADAM_BETAS,
+    ADAM_EPS,
+    learning_rate_scale,
+    parameter_groups,
 )
 from wav2vec_u.pretrain.pack import AudioPack
 from wav2vec_u.pretrain.processes import Processes
@@ -40,8 +40,6 @@ from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.progress import MetricsLog
 from wav2vec_u.runtime.seeds import torch_generator
 
-ADAM_BETAS = (0.9, 0.98)  # paper's code
-ADAM_EPS = 1e-6
 CHECKPOINT_NAME = "checkpoint.safetensors"
 LOG_NAME = "log.jsonl"
 _SHOWN_IDS = 5
@@ -56,87 +54,12 @@ class NotFinite(UserError):
     """The loss or the gradient is no longer a number; the last good checkpoint stays."""
 
 
-@dataclass(frozen=True)
-class PhoneBatch:
-    """Synthetic speech and its phones: (B, samples), (B,), (B, T) and (B, T, G) tensors."""
-
-    waveforms: torch.Tensor
-    lengths: torch.Tensor
-    mask: torch.Tensor
-    targets: torch.Tensor
-
-
-class Pretraining(nn.Module):
-    """Network and objectives as one module, so that one call runs them all.
-
-    Parameters
-    ----------
-    network : SpeechNetwork
-    objective : Objective
-        Of the recordings.
-    phones : PhoneObjective or None
-        Of synthetic speech.
-    phone_weight : float
-    """
-
-    def __init__(
-        self,
-        network: SpeechNetwork,
-        objective: Objective,
-        phones: PhoneObjective | None = None,
-        phone_weight: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.objective = objective
-        self.phones = phones
-        self.phone_weight = phone_weight
-
-    def forward(
-        self,
-        waveforms: torch.Tensor,
-        lengths: torch.Tensor,
-        mask: torch.Tensor,
-        targets: torch.Tensor | None,
-        progress: float,
-        generator: torch.Generator,
-        spoken: PhoneBatch | None = None,
-    ) -> ObjectiveResult:
-        """Compute the loss of a batch of waveforms, (B, samples), and of synthetic speech."""
-        output = self.network(waveforms, lengths, mask)
-        result: ObjectiveResult = self.objective(output, mask, targets, progress, generator)
-        if spoken is None or self.phones is None:
-            return result
-        phones = self.tell_phones(spoken)
-        return ObjectiveResult(
-            result.loss + self.phone_weight * phones.loss,
-            {**result.metrics, **phones.metrics},
-            result.count,
-        )
-
-    def tell_phones(self, spoken: PhoneBatch) -> ObjectiveResult:
-        """Compute the loss of a batch of synthetic speech."""
-        assert self.phones is not None
-        output = self.network(spoken.waveforms, spoken.lengths, spoken.mask)
-        result: ObjectiveResult = self.phones(output, spoken.targets)
-        return result
-
-
 @dataclass
 class _State:
     """Where the training stands: what a checkpoint holds beside weights."""
 
     update: int = 0
     heard_seconds: float = 0.0
-
-
-def build_objective(config: PretrainConfig, network: SpeechNetwork, clusters: int) -> Objective:
-    """Return the objective that the settings name."""
-    if config.objective == "contrastive":
-        return ContrastiveObjective(config.contrastive, network.front_end.dim, network.dim)
-    return MaskedPredictionObjective(
-        config.masked_prediction, network.dim, phases_of(network), clusters
-    )
 
 
 def train_round(
@@ -244,7 +167,7 @@ class _Round:
         self.codebooks = phases_of(self.network)
         self.state = _State()
         self.optimizer = torch.optim.AdamW(
-            _parameter_groups(self.model, config.weight_decay),
+            parameter_groups(self.model, config.weight_decay),
             lr=config.learning_rate,
             betas=ADAM_BETAS,
             eps=ADAM_EPS,
@@ -439,24 +362,3 @@ class _Round:
             raise UserError(
                 f"{path}: does not fit the settings; remove it and run again ({reason})"
             ) from error
-
-
-def learning_rate_scale(update: int, updates: int, warmup: float, decay: float) -> float:
-    """Return the factor on the learning rate: a linear rise, a plateau, a linear fall.
-
-    >>> [round(learning_rate_scale(u, 10, 0.2, 0.5), 2) for u in (0, 1, 2, 5, 9)]
-    [0.5, 1.0, 1.0, 1.0, 0.2]
-    """
-    rise = (update + 1) / max(warmup * updates, 1.0)
-    fall = (updates - update) / max(decay * updates, 1.0)
-    return min(1.0, rise, fall)
-
-
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    # Biases, gains of norms and the mask vector are not pulled towards 0.
-    matrices = [value for value in model.parameters() if value.ndim >= 2]
-    vectors = [value for value in model.parameters() if value.ndim < 2]
-    return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]

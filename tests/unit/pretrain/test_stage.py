@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from wav2vec_u.cli import app
 from wav2vec_u.config import RunConfig, TargetRound, load_config
 from wav2vec_u.encoder.checkpoint import load_description, load_network, save_encoder
 from wav2vec_u.features.own import OwnEncoder
-from wav2vec_u.pretrain import stage, train
+from wav2vec_u.pretrain import prepare, stage, train
 from wav2vec_u.pretrain.pack import AudioPack
 from wav2vec_u.pretrain.stage import pretrain
 from wav2vec_u.runtime.artifact import read_record
@@ -287,9 +288,11 @@ def interrupt_updates(monkeypatch: pytest.MonkeyPatch, number: int, after: int) 
     monkeypatch.setattr(train._Round, "_update", update)
 
 
-def interrupt_call(monkeypatch: pytest.MonkeyPatch, name: str, nth: int) -> None:
-    """Press Ctrl-C at the n-th call of one of the stage's functions."""
-    plain = getattr(stage, name)
+def interrupt_call(
+    monkeypatch: pytest.MonkeyPatch, name: str, nth: int, module: ModuleType = stage
+) -> None:
+    """Press Ctrl-C at the n-th call of a function, as a module knows it."""
+    plain = getattr(module, name)
     calls = 0
 
     def call(*arguments: Any, **named: Any) -> Any:
@@ -299,7 +302,7 @@ def interrupt_call(monkeypatch: pytest.MonkeyPatch, name: str, nth: int) -> None
             raise KeyboardInterrupt
         return plain(*arguments, **named)
 
-    monkeypatch.setattr(stage, name, call)
+    monkeypatch.setattr(module, name, call)
 
 
 @pytest.mark.parametrize("where", ["rounds", "targets", "saving", "finish", "first", "second"])
@@ -311,7 +314,7 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
             case "rounds":
                 interrupt_call(patch, "train_round", 2)
             case "targets":
-                interrupt_call(patch, "write_targets", 2)
+                interrupt_call(patch, "write_targets", 2, prepare)
             case "saving":
                 interrupt_call(patch, "save_encoder", 1)
             case "finish":

@@ -22,6 +22,7 @@ from wav2vec_u.encoder.network import SpeechNetwork
 from wav2vec_u.pretrain import train
 from wav2vec_u.pretrain.batches import Batch
 from wav2vec_u.pretrain.feed import split_rows
+from wav2vec_u.pretrain.optimiser import learning_rate_scale, parameter_groups
 from wav2vec_u.pretrain.pack import AudioPack
 from wav2vec_u.pretrain.processes import Processes
 from wav2vec_u.pretrain.targets import CODES_NAME, OFFSETS_NAME, Targets
@@ -29,7 +30,6 @@ from wav2vec_u.pretrain.train import (
     CHECKPOINT_NAME,
     LOG_NAME,
     Unfinished,
-    learning_rate_scale,
     train_round,
 )
 from wav2vec_u.runtime.checkpoint import load_checkpoint
@@ -420,7 +420,7 @@ def test_the_schedule_is_used(
 
 
 def test_vectors_do_not_decay(corpus: Corpus, tmp_path: Path) -> None:
-    groups = train._parameter_groups(tiny_network(), 0.3)
+    groups = parameter_groups(tiny_network(), 0.3)
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
     assert all(value.ndim >= 2 for value in groups[0]["params"])
     assert all(value.ndim < 2 for value in groups[1]["params"])
