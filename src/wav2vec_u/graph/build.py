@@ -7,8 +7,8 @@ finite-state transducers*; the ways of Kaldi, without Kaldi's installation.
 Labels on the input side: outputs of the generator, counted from 1, for the first frame of a phone
 inside a word, and of a pause; the same plus V for the first frame of a word; the same plus 2 V for
 the further frames of a phone. So the best path tells where each phone begins, even between equal
-neighbours, and who searches can put a price on words, and on phones that go on: how many frames a
-phone lasts is no matter of the text, and the same graph serves frames and segments.
+neighbours, and who searches can put a price on words, and on phones that last: how many frames that
+is, is no matter of the text, and the same graph serves frames and segments.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _EPSILON = "<eps>"
 _BACKOFF = "#0"
 _OTHERS = ("<s>", "</s>", "<unk>")
 SILENCE_LABEL = 1  # label of the generator's first output
+STAY = 0.6  # that a phone goes on for another frame; a search that knows better corrects it
 
 
 def build_graph(
@@ -161,11 +162,12 @@ def _lexicon_arcs(
 
 def _frame_arcs(n_phones: int, marks: range) -> Iterator[str]:
     """Yield the arcs of H as text: state 0 lies between phones, state i in phone i."""
+    again, on = -math.log(STAY), -math.log(1 - STAY)
     for label in range(1, n_phones + 1):
         yield _arc(0, label, label, label)
         yield _arc(0, label, label + n_phones, label + n_phones)
-        yield _arc(label, label, label + 2 * n_phones, 0)
-        yield _arc(label, 0, 0, 0)
+        yield _arc(label, label, label + 2 * n_phones, 0, again)
+        yield _arc(label, 0, 0, 0, on)
     for mark in marks:
         yield _arc(0, 0, 0, mark)
     yield "0"

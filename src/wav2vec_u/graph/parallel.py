@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wav2vec_u.config import SelftrainConfig, WordsConfig
 from wav2vec_u.features.batching import map_ahead
+from wav2vec_u.graph.build import STAY
 from wav2vec_u.graph.search import Found, WordSearch
 
 _AHEAD = 8  # utterances for each thread that are waiting or done
@@ -28,7 +29,7 @@ class SearchSettings:
     max_active: int
     word_cost: float = 0.0
     scale: float = 1.0
-    stay: float = 0.6
+    stay: float = STAY
 
     @classmethod
     def of(cls, graph: Path, config: SelftrainConfig | WordsConfig, stay: float) -> SearchSettings:

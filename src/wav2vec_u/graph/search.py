@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2vec_u.graph.beam_search import search_lattice
-from wav2vec_u.graph.build import PHONES_NAME, SILENCE_LABEL
+from wav2vec_u.graph.build import PHONES_NAME, SILENCE_LABEL, STAY
 from wav2vec_u.graph.fragments import goes_on, is_fragment, join
 from wav2vec_u.graph.lattice import Lattice, WordPosteriors
 from wav2vec_u.graph.lattice import Path as LatticePath
@@ -137,7 +137,7 @@ class WordSearch:
         max_active: int,
         word_cost: float = 0.0,
         scale: float = 1.0,
-        stay: float = 0.6,
+        stay: float = STAY,
     ) -> None:
         self._graph = Transducer.load(graph)
         lexicon = read_lexicon(graph)
@@ -149,7 +149,9 @@ class WordSearch:
         self._max_active = max_active
         self._word_cost = word_cost
         self._scale = scale
-        self._again, self._anew = -math.log(stay), -math.log(1 - stay)
+        # What the graph says of how long phones last is taken back, a frame and a phone at a time.
+        self._again = math.log(STAY) - math.log(stay)
+        self._anew = math.log(1 - STAY) - math.log(1 - stay)
 
     def find(self, scores: NDArray[np.float32]) -> Found | None:
         """Find the best words of one utterance.
