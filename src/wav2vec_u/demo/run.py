@@ -86,6 +86,6 @@ def _show(out: Path, metrics: dict[str, Any], console: Console) -> None:
     console.print(
         f"phone error rate {metrics['per']:.1f} % "
         f"(95 % interval {metrics['per_low']:.1f}-{metrics['per_high']:.1f}; "
-        f"the same generator with labels: {metrics['per_ceiling']:.1f} %), "
+        f"the matching's generator with labels: {metrics['per_ceiling']:.1f} %), "
         f"{metrics['seconds_demo']:.0f} s; report: {out / 'report.html'}"
     )

@@ -68,4 +68,9 @@ def unpooled_frames(segments: Path, features: Path) -> UnpooledFrames | None:
     unpooler = Unpooler(segmenter.pca_, store.frame_rate_hz)
     if unpooler.frame_dim != store.dim:
         raise UserError(f"{segments}: is of other features; run the segments stage again")
-    return UnpooledFrames(SegmentStore(segments), store, unpooler)
+    try:
+        return UnpooledFrames(SegmentStore(segments), store, unpooler)
+    except KeyError as error:
+        raise UserError(
+            f"{segments}: holds {error}, which {features} does not; run the segments stage again"
+        ) from error

@@ -16,6 +16,7 @@ from same_weights import same_weights
 from wav2vec_u.config import DeciphermentConfig, SelftrainConfig
 from wav2vec_u.decode import stage as decode_stage
 from wav2vec_u.decode.hypotheses import read_hypotheses
+from wav2vec_u.features.store import FrameStoreWriter
 from wav2vec_u.matching.generator import Generator
 from wav2vec_u.matching.readings import distil
 from wav2vec_u.runtime.artifact import Work
@@ -181,5 +182,12 @@ def test_what_a_model_reads_must_be_there(voice: MergedSegments, tmp_path: Path)
     assert open_inputs("frames", voice.segments, voice.features).dim == 8
     with pytest.raises(UserError, match="nowhere"):
         open_inputs("frames", voice.segments, tmp_path / "nowhere")
+    others = tmp_path / "others"
+    others.mkdir()
+    with FrameStoreWriter(others, dim=8, frame_rate_hz=50.0, encoder="none") as writer:
+        frames, times = np.zeros((4, 8), np.float32), np.zeros(4, np.float32)
+        writer.append("else", frames, times, audio="", split="train", speaker=None)
+    with pytest.raises(UserError, match="run the segments stage again"):
+        open_inputs("frames", voice.segments, others)
     with pytest.raises(UserError, match=SEGMENTER_NAME):
         unpooled_frames(tmp_path / "nowhere", voice.features)
