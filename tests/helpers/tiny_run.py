@@ -70,6 +70,7 @@ TINY_SELFTRAIN: dict[str, Any] = {
     "mixture_context": 1,
     "mixture_dim": 8,
     "mixture_components": 2,
+    "frames": {"rounds": 1, "kernel": 3, "hidden": 8},
     **TINY_SEARCH,
 }
 

@@ -85,7 +85,7 @@ def log_rows(folder: Path, member: int) -> list[dict[str, float]]:
 
 
 def test_gan_learns_from_nothing(tmp_path: Path) -> None:
-    settings = config(600, seeds=2)
+    settings = config(600, seeds=2, checkpoint_every=50)  # the first before anything is learned
     results = train_gan(tmp_path, PLANTED.segments, PLANTED.text, settings, BigramModel(PLANTED))
     channel = Channel(
         PLANTED.segments,
@@ -99,11 +99,11 @@ def test_gan_learns_from_nothing(tmp_path: Path) -> None:
     result = max(results, key=lambda each: channel.gain(each.generator))
     assert phone_error_rate(result.generator, "test") <= 10
     # Learning is to be seen without labels too: the language model likes the transcripts more,
-    # and the discriminator gets worse at telling them from text.
+    # and their statistics come near those of text.
     rows = log_rows(tmp_path, result.member)
     perplexities = [row["lm_ppl"] for row in rows if "lm_ppl" in row]
     assert perplexities[-1] < 0.75 * perplexities[0]
-    assert rows[-1]["generator_adversarial"] < 0.8 * max(r["generator_adversarial"] for r in rows)
+    assert rows[-1]["generator_skipgrams"] < 0.7 * rows[0]["generator_skipgrams"]
     assert result.score is not None
     assert result.score.usage > 0.8
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tiny_run import TINY_SELFTRAIN, tiny_config, write_corpus
+from tiny_run import tiny_config, write_corpus
 
 from wav2vec_u.matching.generator import load_generator
 from wav2vec_u.pipeline import Pipeline
@@ -34,8 +34,6 @@ def test_a_run_without_segments(tmp_path: Path) -> None:
     config = tiny_config(
         segments={"boundaries": "frames"},
         matching={"method": "gan", "seeds": 2, "gan": GAN, "decipherment": {"codes": 8}},
-        # Of a game so short, one phone may be all that is said: no round must stop for that.
-        selftrain={**TINY_SELFTRAIN, "frames": {"rounds": 1, "hidden": 8}},
     )
     out = tmp_path / "out"
     metrics = Pipeline(config, manifest, text, "en", out, force=True).run()
