@@ -226,7 +226,7 @@ def test_stages_can_be_run_one_by_one(fresh: Workshop, finished: Workshop, tmp_p
     assert fresh.run(until="segments", text=None) == {"silence", "features", "segments"}
     with pytest.raises(UserError, match="--text"):
         fresh.run(text=None)
-    with pytest.raises(UserError, match="needs segments, which has not run"):
+    with pytest.raises(UserError, match="needs features, which has not run"):
         Pipeline(tiny_config(), fresh.manifest, fresh.text, "en", tmp_path / "new").run(
             only="decode"
         )
