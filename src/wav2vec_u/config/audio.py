@@ -42,6 +42,11 @@ class SilenceConfig(Settings):
         0.1, description="pauses shorter than this are kept as speech"
     )
     min_speech_seconds: PositiveFloat = Field(0.1, description="shorter bursts are dropped")
+    margin_seconds: Annotated[float, Field(ge=0)] = Field(
+        0.3,
+        description="kept before and after what the detector calls speech: it misses the weak "
+        "sounds at the ends of words (published code: none)",
+    )
     max_utterance_seconds: PositiveFloat = Field(
         30.0, description="longer recordings are split at their pauses"
     )

@@ -50,11 +50,29 @@ def clean_spans(spans: Sequence[Span], merge_gap_s: float, min_speech_s: float) 
     """
     merged: list[Span] = []
     for start, end in spans:
-        if merged and _less(start - merged[-1][1], merge_gap_s):
+        if merged and (start <= merged[-1][1] or _less(start - merged[-1][1], merge_gap_s)):
             merged[-1] = (merged[-1][0], end)
         else:
             merged.append((start, end))
     return [(start, end) for start, end in merged if not _less(end - start, min_speech_s)]
+
+
+def widen_spans(spans: Sequence[Span], margin_s: float, seconds: float) -> list[Span]:
+    """Let every span begin and end `margin_s` further out, and join those that meet.
+
+    Parameters
+    ----------
+    spans : sequence of Span
+    margin_s : float
+        Seconds.
+    seconds : float
+        Duration of the recording, which no span leaves.
+
+    >>> widen_spans([(0.5, 1.0), (1.5, 2.0), (4.0, 4.5)], 0.25, 4.6)
+    [(0.25, 2.25), (3.75, 4.6)]
+    """
+    wide = [(max(0.0, start - margin_s), min(seconds, end + margin_s)) for start, end in spans]
+    return clean_spans(wide, 0.0, 0.0)
 
 
 def speech_seconds(spans: Sequence[Span]) -> float:

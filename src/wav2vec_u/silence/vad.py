@@ -26,6 +26,7 @@ from wav2vec_u.silence.spans import (
     Span,
     clean_spans,
     mask_to_spans,
+    widen_spans,
 )
 
 _FRAME = SAMPLE_RATE // FRAMES_PER_SECOND  # samples
@@ -144,8 +145,8 @@ def find_speech(path: str | Path, vad: Vad | None, config: SilenceConfig) -> lis
     Returns
     -------
     list of Span
-        Sorted, with short pauses closed and short bursts dropped as the settings say; empty if
-        there is no speech.
+        Sorted, with short pauses closed, short bursts dropped and margins kept as the settings
+        say; empty if there is no speech.
 
     Raises
     ------
@@ -156,9 +157,10 @@ def find_speech(path: str | Path, vad: Vad | None, config: SilenceConfig) -> lis
         count = sum(len(window) for window in iter_audio(path, config.window_seconds))
         return [(0.0, count / SAMPLE_RATE)] if count else []
     mask, seconds = speech_mask(path, vad, config.window_seconds)
-    return clean_spans(
+    spans = clean_spans(
         mask_to_spans(mask, seconds), config.merge_gap_seconds, config.min_speech_seconds
     )
+    return widen_spans(spans, config.margin_seconds, seconds)
 
 
 def speech_mask(path: str | Path, vad: Vad, window_s: float) -> tuple[Mask, float]:
