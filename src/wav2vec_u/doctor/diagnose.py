@@ -87,8 +87,9 @@ def _silence(run_dir: Path, config: RunConfig) -> list[Finding]:
         speech_checks.check_rejected("speech", len(utterances), _reasons(run_dir / "silence")),
     ]
     if config.silence.method != "none" and read_record(run_dir / "corpus") is not None:
-        total = sum(recording.seconds for recording in read_recordings(run_dir / "corpus"))
-        findings.append(speech_checks.check_silence(sum(seconds.values()), total))
+        lengths = [recording.seconds for recording in read_recordings(run_dir / "corpus")]
+        speech = sum(seconds.values())
+        findings.append(speech_checks.check_silence(speech, sum(lengths), len(lengths)))
     return findings
 
 

@@ -53,11 +53,15 @@ def test_segment_rate(rate: float, level: str) -> None:
     [(0.0, "stop"), (3.0, "stop"), (15.0, "warn"), (70.0, "ok"), (99.5, "warn")],
 )
 def test_silence_share(speech: float, level: str) -> None:
-    assert check_silence(speech, 100.0).level == level
+    assert check_silence(speech, 100.0, 2).level == level
+
+
+def test_short_recordings_may_be_without_a_pause() -> None:
+    assert check_silence(99.5, 100.0, 20).level == "ok"
 
 
 def test_silence_share_of_nothing() -> None:
-    assert check_silence(0.0, 0.0).level == "stop"
+    assert check_silence(0.0, 0.0, 0).level == "stop"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from wav2vec_u.silence.spans import (
     sample_bounds,
     speech_seconds,
     split_spans,
+    widen_spans,
 )
 
 
@@ -65,6 +66,18 @@ def test_pauses_are_closed_before_bursts_are_dropped() -> None:
     syllables = [(0.0, 0.06), (0.1, 0.16), (0.2, 0.26)]
     assert clean_spans(syllables, 0.1, 0.1) == [(0.0, 0.26)]
     assert clean_spans(syllables, 0.0, 0.1) == []
+
+
+@given(span_lists(1.0), st.floats(0, 1))
+def test_wider_spans_hold_what_is_near_and_nothing_else(spans, margin) -> None:
+    seconds = spans[-1][1] + 0.2
+    wide = widen_spans(spans, margin, seconds)
+    assert all(left[1] < right[0] for left, right in itertools.pairwise(wide))
+    for moment in np.linspace(0, seconds, 200, endpoint=False):
+        distance = min(max(start - moment, moment - end, 0.0) for start, end in spans)
+        if abs(distance - margin) > 1e-6:  # at the edge itself, rounding decides
+            held = any(start <= moment <= end for start, end in wide)
+            assert held == (distance < margin)
 
 
 @given(span_lists(40.0), st.floats(1.0, 30.0), st.booleans())

@@ -55,7 +55,7 @@ def test_speech_is_found_and_bad_recordings_are_listed(voice, work: Work, corpus
             recording(lost, 1.0),
         ],
     )
-    stage.run(work, SilenceConfig(), corpus)
+    stage.run(work, SilenceConfig(margin_seconds=0.0), corpus)
     (utterance,) = read_speech(work.folder)
     assert utterance.id == utterance.recording == "odd 'name' 🎤"
     assert (utterance.split, utterance.speaker, utterance.audio) == ("test", "anna", str(spoken))

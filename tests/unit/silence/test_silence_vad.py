@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from wav2vec_u.config import SilenceConfig
-from wav2vec_u.corpus.audio import AudioError
+from wav2vec_u.corpus.audio import AudioError, read_audio
 from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.silence.vad import Rvad, Silero, find_speech, load_vad, speech_mask
 
@@ -29,12 +29,29 @@ def truth(seconds: float, spans) -> np.ndarray:
 @pytest.mark.parametrize("noise", [5e-4, 0.0])
 def test_planted_pauses_are_found(voice, noise: float) -> None:
     path = voice.write(f"planted-{noise}.wav", voice.make(20.0, SPANS, noise))
-    spans = find_speech(path, Rvad(0.4), SilenceConfig())
+    spans = find_speech(path, Rvad(0.4), SilenceConfig(margin_seconds=0.0))
     assert len(spans) == len(SPANS)
     np.testing.assert_allclose(np.array(spans), np.array(SPANS), atol=0.35)
     mask, seconds = speech_mask(path, Rvad(0.4), 60.0)
     assert seconds == 20.0
     assert (mask == truth(20.0, SPANS)).mean() > 0.93
+
+
+def test_weak_ends_of_words_are_kept(voice) -> None:
+    # A fricative of 0.25 s behind a loud syllable, 26 dB below it and 20 dB above the noise.
+    sound = voice.make(6.0, [(1.0, 2.0), (3.5, 4.5)])
+    hiss = 5e-3 * np.random.default_rng(2).standard_normal(4_000).astype(np.float32)
+    for moment in (2.0, 4.5):
+        sound[round(moment * 16_000) :][:4_000] += hiss
+    path = voice.write("weak.wav", sound)
+
+    def lost(margin: float) -> float:
+        spans = find_speech(path, Rvad(0.4), SilenceConfig(margin_seconds=margin))
+        moments = np.concatenate([np.arange(2.0, 2.25, 0.01), np.arange(4.5, 4.75, 0.01)])
+        return float(np.mean([not any(a <= t < b for a, b in spans) for t in moments]))
+
+    assert lost(0.0) > 0.3  # what the detector alone does with them
+    assert lost(SilenceConfig().margin_seconds) == 0.0
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.3, 0.01, 0.001])
@@ -185,3 +202,23 @@ def test_real_recordings_are_mostly_speech(method: str) -> None:
         mask, _ = speech_mask(path, vad, 60.0)
         shares.append(mask.mean())
     assert 0.6 < np.mean(shares) < 1.0
+
+
+@pytest.mark.corpora
+@pytest.mark.skipif(not CORPORA.is_dir(), reason="no real recordings beside the checkout")
+@pytest.mark.parametrize("corpus", ["rhasspy_kathleen_en", "rhasspy_kerstin_de"])
+def test_what_is_cut_out_of_real_recordings_is_no_speech(corpus: str) -> None:
+    # Both voices were recorded without noise: what is 30 dB above the quietest frames is speech.
+    config = SilenceConfig()
+    vad = load_vad(config)
+    cut = loud = 0
+    for path in sorted((CORPORA / corpus / "audio").glob("*.opus"))[:400:20]:
+        samples = read_audio(path)
+        frames = samples[: len(samples) // 160 * 160].reshape(-1, 160)
+        levels = 10 * np.log10((frames**2).mean(axis=1) + 1e-10)
+        kept = np.zeros(len(levels), dtype=bool)
+        for start, end in find_speech(path, vad, config):
+            kept[round(start * 100) : round(end * 100)] = True
+        cut += int((levels > np.percentile(levels, 2) + 30)[~kept].sum())
+        loud += int((levels > np.percentile(levels, 2) + 30).sum())
+    assert cut < 0.005 * loud
