@@ -61,6 +61,12 @@ class Reader:
         scores: _Floats = self.hmm.likelihoods(self.log_probs(rows)) + self._weighted(rows)
         return scores
 
+    def views(self, rows: _Floats) -> tuple[_Floats, _Floats] | None:
+        """Return what network and teacher say alone; see `FrameReader.views`."""
+        if self.teacher_weight == 0:
+            return None
+        return 2 * self.hmm.likelihoods(self.log_probs(rows)), 2 * self._weighted(rows)
+
     def log_probs(self, rows: _Floats) -> _Floats:
         """Return what the network alone says, (T, V)."""
         return rows[:, : len(self.hmm.prior)]

@@ -36,6 +36,7 @@ from wav2vec_u.silence.spans import speech_seconds
 from wav2vec_u.silence.speech import Utterance
 from wav2vec_u.words.hypotheses import FILE_NAME, WordHypothesis, read_word_hypotheses
 from wav2vec_u.words.stage import write_words
+from wav2vec_u.words.tuning import Tuning
 
 FIGURES_NAME = "figures.json"
 LOG_NAME = "log.jsonl"
@@ -82,14 +83,14 @@ class Language:
     name : str
     graph : SearchSettings or None
         Where words are to be found; None: phones alone.
-    phones_per_word : float or None
-        Of the text, see `words.stage.write_words`.
+    tuning : Tuning
+        Weights of the search that are found for every network.
     """
 
     phones: list[str]
     name: str
     graph: SearchSettings | None
-    phones_per_word: float | None = None
+    tuning: Tuning
 
 
 class Rounds:
@@ -264,7 +265,7 @@ class Rounds:
                 reader,
                 phones,
                 self._language.graph,
-                self._language.phones_per_word,
+                self._language.tuning,
             )
             return
         write_jsonl(place / FILE_NAME, _read_phones(store, reader, phones))

@@ -25,6 +25,7 @@ from wav2vec_u.runtime.seeds import numpy_generator
 from wav2vec_u.silence.speech import read_speech
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.words.hypotheses import WordHypothesis, read_word_hypotheses
+from wav2vec_u.words.tuning import Tuning
 
 TRAIN_SPLIT = "train"
 LEAST_PHONES = 2  # that are heard for so many seconds
@@ -109,7 +110,7 @@ def run(
             phone_text.phones,
             language,
             SearchSettings.of(graph, search, teacher.model.stay) if usable(graph) else None,
-            phone_text.phones_per_word if search.word_cost == "auto" else None,
+            Tuning.of(search, phone_text.phones_per_word),
         ),
         config,
     )

@@ -128,10 +128,10 @@ class WordsConfig(Settings):
         description="nats that every word costs, against many short ones; `auto`: what makes words "
         "as long in phones as those of the text (measured: helps one voice of two)",
     )
-    scale: Annotated[float, Field(gt=0, le=2)] = Field(
+    scale: Literal["auto"] | Annotated[float, Field(gt=0, le=2)] = Field(
         0.7,
         description="factor on the likelihoods: the lower, the more the word model counts "
-        "(measured)",
+        "(measured); `auto`: where two models that err elsewhere find the same words most often",
     )
 
 

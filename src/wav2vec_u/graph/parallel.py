@@ -36,7 +36,8 @@ class SearchSettings:
         """Return how a graph is searched for labels, or for the words of a transcript.
 
         How long phones stay is known to who reads the frames (`FrameReader.stay`). A word cost that
-        is still to be found (`word_cost.calibrate_word_cost`) is 0.
+        is still to be found (`word_cost.calibrate_word_cost`) is 0, such a scale
+        (`scale.calibrate_scale`) is 1.
         """
         return cls(
             graph,
@@ -44,7 +45,7 @@ class SearchSettings:
             config.lattice_beam,
             config.max_active,
             0.0 if config.word_cost == "auto" else config.word_cost,
-            config.scale,
+            1.0 if config.scale == "auto" else config.scale,
             stay,
         )
 

@@ -7,19 +7,14 @@ The cost of a word is where that can be set right, and the text says what is rig
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wav2vec_u.graph.parallel import SearchSettings, find_all
-from wav2vec_u.runtime.errors import UserError
-from wav2vec_u.runtime.files import write_json
 
-FILE_NAME = "word_cost.json"
 TRAIN_SPLIT = "train"
 COSTS = (0.0, 1.0, 2.0, 3.0, 4.0)  # nats that are tried, in order
 SAMPLE = 300  # utterances; a hundred of them miss the length of words by a twentieth (measured)
@@ -73,7 +68,7 @@ def _phones_per_word(
     return phones / words if words else 0.0
 
 
-def places_to_sample(splits: Sequence[str]) -> list[int]:
+def places_to_sample(splits: Sequence[str], most: int = SAMPLE) -> list[int]:
     """Return some places of utterances of split ``train``, from everywhere in the corpus.
 
     What is reported on a test must not be chosen by hearing it. Where no utterance is of that
@@ -81,26 +76,4 @@ def places_to_sample(splits: Sequence[str]) -> list[int]:
     """
     learned = [i for i, split in enumerate(splits) if split == TRAIN_SPLIT]
     places = learned or list(range(len(splits)))
-    return places[:: max(1, -(-len(places) // SAMPLE))]
-
-
-def save_word_cost(folder: Path, cost: float) -> None:
-    """Write down a cost for those who search later."""
-    write_json(folder / FILE_NAME, {"word_cost": cost})
-
-
-def load_word_cost(folder: Path) -> float:
-    """Read the cost that `save_word_cost` wrote; 0 where nothing was searched yet.
-
-    Raises
-    ------
-    UserError
-        If the file is damaged.
-    """
-    path = folder / FILE_NAME
-    if not path.exists():
-        return 0.0
-    try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["word_cost"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: is damaged; remove {folder} and run again") from error
+    return places[:: max(1, -(-len(places) // most))]

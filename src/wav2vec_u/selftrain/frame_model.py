@@ -52,6 +52,12 @@ class FrameReader(Protocol):
     def likelihoods(self, vectors: _Floats) -> _Floats:
         """Return weighted log-likelihoods for a search, up to a number for every frame, (S', V)."""
 
+    def views(self, vectors: _Floats) -> tuple[_Floats, _Floats] | None:
+        """Return what each of two parts says alone, each with the weight of both, (S', V) twice.
+
+        None where there is one part alone.
+        """
+
 
 @dataclass(frozen=True)
 class FrameModel:
@@ -107,6 +113,13 @@ class FrameModel:
         if self.mixtures is not None:
             scores = scores + self._weighted(vectors, self.mixtures)
         return scores
+
+    def views(self, vectors: _Floats) -> tuple[_Floats, _Floats] | None:
+        """Return what the generator and the mixtures say alone; see `FrameReader.views`."""
+        if self.mixtures is None:
+            return None
+        said = self.hmm.likelihoods(checked_log_probs(self.generator, vectors))
+        return 2 * said, 2 * self._weighted(vectors, self.mixtures)
 
     def save(self, folder: Path) -> None:
         """Write the model into an existing folder."""

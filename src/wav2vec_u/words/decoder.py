@@ -13,10 +13,10 @@ from wav2vec_u.config import WordsConfig
 from wav2vec_u.decode.greedy import PhoneSpan
 from wav2vec_u.decode.stage import output_times
 from wav2vec_u.decode.transcript import Alternative, WordSpan
+from wav2vec_u.graph.found_weights import FoundWeights
 from wav2vec_u.graph.fragments import is_fragment
 from wav2vec_u.graph.parallel import SearchSettings
 from wav2vec_u.graph.search import Found, FoundWord, WordSearch, require_phones
-from wav2vec_u.graph.word_cost import load_word_cost
 from wav2vec_u.selftrain.frame_model import FrameReader
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.text.spelling import SPELLING_NAME, Speller
@@ -68,7 +68,8 @@ class WordDecoder:
         model : FrameReader
         config : WordsConfig
         found : Path
-            Where that model has found words: it says what a word costs, where `config` does not.
+            Where that model has found words: it says what weights it went by, where `config` leaves
+            them to be found.
 
         Raises
         ------
@@ -77,8 +78,11 @@ class WordDecoder:
         """
         require_phones(graph, PhoneText(text).phones)
         settings = SearchSettings.of(graph, config, model.stay)
-        if config.word_cost == "auto":
-            settings = replace(settings, word_cost=load_word_cost(found))
+        weights = FoundWeights.load(found)
+        if weights is not None and config.word_cost == "auto":
+            settings = replace(settings, word_cost=weights.word_cost)
+        if weights is not None and config.scale == "auto":
+            settings = replace(settings, scale=weights.scale)
         return cls(model, settings.open(), load_speller(graph))
 
     def decode(

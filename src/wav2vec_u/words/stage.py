@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from wav2vec_u.config import WordsConfig
 from wav2vec_u.corpus.rejections import Rejection, count_by_reason, write_rejections
 from wav2vec_u.decode.hypotheses import recording_of
 from wav2vec_u.decode.stage import output_times
+from wav2vec_u.graph.found_weights import FoundWeights
 from wav2vec_u.graph.parallel import SearchSettings, find_all
 from wav2vec_u.graph.search import require_phones
 from wav2vec_u.graph.stage import usable
-from wav2vec_u.graph.word_cost import calibrate_word_cost, places_to_sample, save_word_cost
 from wav2vec_u.runtime.artifact import Work
 from wav2vec_u.runtime.files import write_jsonl
 from wav2vec_u.runtime.progress import progress
@@ -27,6 +26,7 @@ from wav2vec_u.selftrain.inputs import Inputs, open_inputs
 from wav2vec_u.text.corpus import PhoneText
 from wav2vec_u.words.decoder import load_speller, place
 from wav2vec_u.words.hypotheses import FILE_NAME, WordHypothesis
+from wav2vec_u.words.tuning import Tuning
 
 
 def run(
@@ -41,14 +41,14 @@ def run(
 ) -> None:
     """Decode all utterances of all splits; nothing where no graph was built.
 
-    Writes ``hypotheses.jsonl``, ``word_cost.json`` (what a word was found to cost) and
+    Writes ``hypotheses.jsonl``, ``search_weights.json`` (word cost and scale, given or found) and
     ``rejected.jsonl`` (``no_path``: no sequence of words fits the utterance; ``not_finite``: its
     scores are not finite).
 
     Parameters
     ----------
     work : Work
-        Gets the counts ``utterances``, ``words`` (found), ``word_cost`` and ``rejected``.
+        Gets what `write_words` returns.
     config : WordsConfig
     features, segments, text, selftrain, graph : Path
         Finished artefacts.
@@ -62,13 +62,14 @@ def run(
         work.counts.update(utterances=0, words=0, skipped="there is no decoding graph")
         return
     model = FrameModel.load(selftrain)
+    phone_text = PhoneText(text)
     written = write_words(
         work.folder,
         open_inputs(model.reads, segments, features),
         model,
-        PhoneText(text).phones,
+        phone_text.phones,
         SearchSettings.of(graph, config, model.stay),
-        PhoneText(text).phones_per_word if config.word_cost == "auto" else None,
+        Tuning.of(config, phone_text.phones_per_word),
     )
     work.counts.update(written)
 
@@ -79,11 +80,11 @@ def write_words(
     model: FrameReader,
     phones: list[str],
     settings: SearchSettings,
-    phones_per_word: float | None,
+    tuning: Tuning,
 ) -> dict[str, Any]:
     """Decode all utterances of a store into ``hypotheses.jsonl`` and ``rejected.jsonl``.
 
-    What a word costs goes into ``word_cost.json``.
+    The weights of the search go into ``search_weights.json``.
 
     Parameters
     ----------
@@ -95,13 +96,14 @@ def write_words(
     phones : list of str
         Names of its outputs.
     settings : SearchSettings
-    phones_per_word : float or None
-        Of the text: what a word costs is found by it. None: the cost stays that of `settings`.
+    tuning : Tuning
+        Weights that are found first.
 
     Returns
     -------
     dict
-        ``utterances``, ``words`` (found), ``word_cost`` and ``rejected``, by reason.
+        ``utterances``, ``words`` (found), ``word_cost``, ``scale``, ``rejected``, by reason, and
+        the figures of `Tuning.tune`.
 
     Raises
     ------
@@ -110,11 +112,8 @@ def write_words(
     """
     require_phones(settings.graph, phones)
     threads = torch.get_num_threads()
-    if phones_per_word is not None:
-        some = _sample(store, model)
-        cost = calibrate_word_cost(settings, some, phones_per_word, threads)
-        settings = replace(settings, word_cost=cost)
-    save_word_cost(folder, settings.word_cost)
+    settings, figures = tuning.tune(settings, store, model, threads)
+    FoundWeights(settings.word_cost, settings.scale).save(folder)
     rejected: list[Rejection] = []
     counts = {"utterances": 0, "words": 0}
     not_finite: dict[int, str] = {}
@@ -153,15 +152,10 @@ def write_words(
 
     write_jsonl(folder / FILE_NAME, rows())
     write_rejections(folder, rejected)
-    return {**counts, "word_cost": settings.word_cost, "rejected": count_by_reason(rejected)}
-
-
-def _sample(store: Inputs, model: FrameReader) -> list[NDArray[np.float32]]:
-    """Return the likelihoods of some utterances that are learned from."""
-    likelihoods = []
-    for i in places_to_sample(store.splits):
-        try:
-            likelihoods.append(model.likelihoods(store.vectors(i)))
-        except FloatingPointError:
-            continue  # listed where all are decoded
-    return likelihoods
+    return {
+        **counts,
+        "word_cost": settings.word_cost,
+        "scale": settings.scale,
+        **figures,
+        "rejected": count_by_reason(rejected),
+    }

@@ -42,8 +42,7 @@ from wav2vec_u.evaluate.error_rate import count_errors, pool
 from wav2vec_u.features import stage as features_stage
 from wav2vec_u.finetune.model import FinetunedModel
 from wav2vec_u.graph import stage as graph_stage
-from wav2vec_u.graph.word_cost import FILE_NAME as FOUND_COST
-from wav2vec_u.graph.word_cost import save_word_cost
+from wav2vec_u.graph.found_weights import FoundWeights
 from wav2vec_u.matching.frame_teacher import Lesson, teach
 from wav2vec_u.matching.generator import Generator
 from wav2vec_u.recognizer import Recognizer
@@ -90,7 +89,7 @@ class Planted:
         stage.run(
             work,
             config,
-            WordsConfig(beam=30.0, word_cost="auto"),
+            WordsConfig(beam=30.0, word_cost="auto", scale="auto"),
             **{
                 "encoder": str(self.root / "encoder"),
                 "whole": False,
@@ -369,7 +368,7 @@ def finish(planted: Planted, out: Path) -> None:
     config = load_config(
         silence={"method": "none"},
         features={"encoder": str(planted.root / "encoder"), "layer": LAYER},
-        words={"beam": 30.0, "word_cost": "auto"},
+        words={"beam": 30.0, "word_cost": "auto", "scale": "auto"},
     )
     out.mkdir()
     write_json(out / "run.json", {"config": config.model_dump(mode="json"), "language": "en"})
@@ -412,11 +411,11 @@ def test_a_recogniser_asks_for_a_word_what_its_own_model_was_found_to_need(
 ) -> None:
     finish(planted, tmp_path / "run")
     adapt = tmp_path / "run" / "adapt"
-    assert (adapt / FOUND_COST).exists()
-    save_word_cost(adapt, 2.75)
+    assert FoundWeights.load(adapt) is not None
+    FoundWeights(2.75, 0.4).save(adapt)
     words = Recognizer.load(tmp_path / "run")._words
     assert words is not None
-    assert words.search._word_cost == 2.75
+    assert (words.search._word_cost, words.search._scale) == (2.75, 0.4)
 
 
 def test_what_cannot_be_heard_is_listed(planted: Planted, adapted: Path, tmp_path: Path) -> None:

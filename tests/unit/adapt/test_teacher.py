@@ -74,3 +74,8 @@ def test_network_and_teacher_are_heard_together(weight: float) -> None:
     (read,) = reader.read([rows])
     (wanted,) = hmm.read([said], 1, [weight * taught]).posteriors
     np.testing.assert_allclose(read, wanted, rtol=1e-5)
+    views = reader.views(rows)
+    assert (views is None) == (weight == 0.0)  # what nobody listens to is no second view
+    if views is not None:
+        np.testing.assert_allclose(views[0], 2 * hmm.likelihoods(said), rtol=1e-5)
+        np.testing.assert_allclose(views[1], 2 * weight * taught, rtol=1e-5)

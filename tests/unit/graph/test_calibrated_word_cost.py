@@ -16,14 +16,10 @@ from wav2vec_u.graph.parallel import SearchSettings, find_all
 from wav2vec_u.graph.search import Found, FoundWord
 from wav2vec_u.graph.word_cost import (
     COSTS,
-    FILE_NAME,
     SAMPLE,
     calibrate_word_cost,
-    load_word_cost,
     places_to_sample,
-    save_word_cost,
 )
-from wav2vec_u.runtime.errors import UserError
 
 pytest.importorskip("kaldifst", reason="the extra `decode` is not installed")
 
@@ -105,12 +101,3 @@ def test_the_test_is_not_listened_to() -> None:
     assert places[0] < 20 and places[-1] > 3_500  # from everywhere
     assert places_to_sample(["test", "test"]) == [0, 1]
     assert places_to_sample([]) == []
-
-
-def test_a_cost_is_kept_for_later(tmp_path: Path) -> None:
-    assert load_word_cost(tmp_path) == 0.0
-    save_word_cost(tmp_path, 1.25)
-    assert load_word_cost(tmp_path) == 1.25
-    (tmp_path / FILE_NAME).write_text('{"cost": 1}')
-    with pytest.raises(UserError, match=r"word_cost\.json: is damaged"):
-        load_word_cost(tmp_path)

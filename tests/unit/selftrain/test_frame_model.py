@@ -101,6 +101,17 @@ def test_likelihoods_of_both_are_added_with_their_powers(both: FrameModel) -> No
         np.testing.assert_allclose(both.likelihoods(vectors), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_two_views_together_say_what_the_model_says(both: FrameModel, alone: FrameModel) -> None:
+    for vectors in utterances():
+        views = both.views(vectors)
+        assert views is not None
+        np.testing.assert_allclose(sum(views) / 2, both.likelihoods(vectors), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            views[0], 2 * alone.hmm.likelihoods(log_probs(both.generator, vectors)), rtol=1e-5
+        )
+        assert alone.views(vectors) is None
+
+
 def test_what_the_mixtures_say_is_read_as_if_the_generator_had_said_it(both: FrameModel) -> None:
     assert both.mixtures is not None
     together = []

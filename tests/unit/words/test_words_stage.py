@@ -15,6 +15,7 @@ from tiny_run import tiny_config, write_corpus
 from wav2vec_u.config import GraphConfig, TextConfig, WordsConfig
 from wav2vec_u.decode.greedy import PhoneSpan
 from wav2vec_u.decode.transcript import WordSpan
+from wav2vec_u.graph import scale, word_cost
 from wav2vec_u.graph import stage as graph_stage
 from wav2vec_u.graph.parallel import SearchSettings
 from wav2vec_u.graph.search import Found, WordSearch
@@ -28,7 +29,7 @@ from wav2vec_u.segments.store import SegmentStore, SegmentStoreWriter
 from wav2vec_u.selftrain.frame_model import FrameModel
 from wav2vec_u.text import stage as text_stage
 from wav2vec_u.text.corpus import PhoneText
-from wav2vec_u.words import stage
+from wav2vec_u.words import stage, tuning
 from wav2vec_u.words.decoder import WordDecoder
 from wav2vec_u.words.hypotheses import FILE_NAME, WordHypothesis, read_word_hypotheses
 
@@ -109,7 +110,7 @@ def test_planted_words_and_their_times(planted: Path) -> None:
     assert {path.name for path in work.folder.iterdir()} == {
         "hypotheses.jsonl",
         "rejected.jsonl",
-        "word_cost.json",
+        "search_weights.json",
     }
 
 
@@ -211,7 +212,7 @@ def test_what_a_word_costs_is_found_by_the_text_and_kept(
         asked.extend([phones_per_word, len(scores)])
         return 1.75
 
-    monkeypatch.setattr(stage, "calibrate_word_cost", calibrate)
+    monkeypatch.setattr(word_cost, "calibrate_word_cost", calibrate)
     assert run_stage(planted, word_cost="auto").counts["word_cost"] == 1.75
     assert asked == [3.0, 2]  # words of the text have three letters; two utterances are of `train`
     assert load_decoder(planted, word_cost="auto").search._word_cost == 1.75
@@ -219,6 +220,30 @@ def test_what_a_word_costs_is_found_by_the_text_and_kept(
     assert load_decoder(planted, word_cost=0.5).search._word_cost == 0.5
     assert run_stage(planted, word_cost=0.5).counts["word_cost"] == 0.5
     assert len(asked) == 2
+
+
+def test_the_scale_is_found_by_two_parts_of_the_model_and_kept(
+    planted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[tuple[np.ndarray, np.ndarray]]] = []
+
+    def calibrate(
+        settings: SearchSettings, views: list[tuple[np.ndarray, np.ndarray]], threads: int
+    ) -> tuple[float, dict[float, float]]:
+        asked.append(views)
+        return 1.4, {0.7: 30.0, 1.4: 20.126}
+
+    monkeypatch.setattr(scale, "calibrate_scale", calibrate)
+    # The planted model is a generator alone: there is nothing to compare it with.
+    counts = run_stage(planted, scale="auto").counts
+    assert (counts["scale"], asked) == (tuning.SCALE_OF_ONE, [])
+    monkeypatch.setattr(FrameModel, "views", lambda self, vectors: (vectors, -vectors))
+    counts = run_stage(planted, scale="auto").counts
+    assert counts["scale"] == 1.4
+    assert counts["disagreement"] == {"0.7": 30.0, "1.4": 20.13}
+    assert len(asked[0]) == 2  # utterances are of `train`
+    assert load_decoder(planted, scale="auto").search._scale == 1.4
+    assert load_decoder(planted, scale=0.5).search._scale == 0.5
 
 
 def test_an_utterance_without_a_path_is_listed(
