@@ -146,6 +146,7 @@ class Rounds:
                 place.mkdir(parents=True, exist_ok=True)
                 heard = first if number == 0 else self._heard(number - 1)
                 self._round(number, place, heard, resume)
+            self._tidy(place)
             rows.append({"round": number, **self.figures(number)})
             if rows[-1]["agreement"] <= rows[-1]["agreement_before"]:
                 break
@@ -168,14 +169,14 @@ class Rounds:
         )
         training = place / _TRAINING
         training.mkdir(exist_ok=True)
-        seconds = sum(utterance.seconds for utterance in labelled)
         result = finetune(
             self._encoder,
             labelled,
             self._units,
-            self._settings(seconds, number),
+            self._settings(labelled, number),
             training,
             resume=resume,
+            keep_checkpoint=True,
         )
         emissions = place / _EMISSIONS
         left_out = write_emissions(
@@ -205,17 +206,23 @@ class Rounds:
             "best_update": result.best_update,
             "hours": round(result.train_seconds / 3600, 3),
         }
-        shutil.rmtree(training)
-        shutil.rmtree(emissions)
         write_json(place / FIGURES_NAME, figures)  # last: a round whose figures stand is done
 
-    def _settings(self, seconds: float, number: int) -> FinetuneConfig:
+    def _tidy(self, place: Path) -> None:
+        """Remove what a finished round needs no more."""
+        for name in (_TRAINING, _EMISSIONS):
+            shutil.rmtree(place / name, ignore_errors=True)
+
+    def _settings(self, labelled: Sequence[LabelledUtterance], number: int) -> FinetuneConfig:
         config = self._config
+        seconds = sum(utterance.seconds for utterance in labelled)
         epoch = seconds / config.batch_seconds
         updates = max(LEAST_UPDATES, round(config.epochs * epoch))
         return FinetuneConfig(
             updates=updates,
             batch_seconds=config.batch_seconds,
+            # None is left out: the silence stage has said how long an utterance may be.
+            max_utterance_seconds=max(utterance.seconds for utterance in labelled),
             learning_rate=config.learning_rate,
             linear_learning_rate=config.linear_learning_rate,
             freeze_updates=WARM_UP_UPDATES,

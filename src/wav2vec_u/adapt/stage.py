@@ -13,6 +13,7 @@ from wav2vec_u.adapt.teacher import Teacher
 from wav2vec_u.config import AdaptConfig, WordsConfig
 from wav2vec_u.decode.hypotheses import read_hypotheses
 from wav2vec_u.encoder.shipped import find_encoder
+from wav2vec_u.finetune.data import TooFewUtterances
 from wav2vec_u.graph.parallel import SearchSettings
 from wav2vec_u.graph.stage import usable
 from wav2vec_u.matching.batches import draw_within
@@ -116,6 +117,9 @@ def run(
     )
     try:
         best = rounds.run(heard, work.resumed)
+    except TooFewUtterances as error:
+        _skip(work, str(error))
+        return
     except FloatingPointError as error:
         raise UserError(f"adapt: {error}; lower adapt.learning_rate") from error
     if best is not None:

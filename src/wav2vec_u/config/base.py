@@ -11,6 +11,7 @@ SAMPLE_RATE = 16_000  # Hz; what every published speech encoder expects
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0)]
 
 
 def _as_tuple(value: Any) -> Any:

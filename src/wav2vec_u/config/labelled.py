@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from wav2vec_u.config.base import PositiveFloat, PositiveInt, Probability, Settings
+from wav2vec_u.config.base import PositiveFloat, PositiveInt, Probability, Seed, Settings
 
 
 class EvaluateConfig(Settings):
@@ -15,7 +15,7 @@ class EvaluateConfig(Settings):
     split: str = Field("test", description="split of the manifest that is reported")
     bootstrap_samples: PositiveInt = 1_000
     ceiling: bool = Field(True, description="also train the labelled ceiling (per_ceiling, gap)")
-    seed: int = 0
+    seed: Seed = 0
 
 
 class FinetuneConfig(Settings):
@@ -69,7 +69,7 @@ class FinetuneConfig(Settings):
     validate_every: PositiveInt = Field(200, description="updates; a checkpoint is kept as often")
     bootstrap_samples: PositiveInt = Field(1_000, description="for the interval of the error rate")
     device: str = "auto"
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _leaves_updates_to_decay(self) -> FinetuneConfig:
@@ -95,4 +95,4 @@ class ProbeConfig(Settings):
     ngram_order: Annotated[int, Field(ge=2, le=4)] = Field(3, description="of its code model")
     bootstrap_samples: PositiveInt = Field(1_000, description="for the intervals of error rates")
     device: str = "auto"
-    seed: int = 0
+    seed: Seed = 0

@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from wav2vec_u.config.base import PositiveFloat, PositiveInt, Probability, Rates, Settings, Weights
+from wav2vec_u.config.base import (
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Rates,
+    Seed,
+    Settings,
+    Weights,
+)
 
 
 class GanConfig(Settings):
@@ -207,7 +215,7 @@ class MatchingConfig(Settings):
         "second member of the GAN from the decipherment",
     )
     seeds: PositiveInt = Field(2, description="independent restarts; the best is selected")
-    seed: int = 0
+    seed: Seed = 0
     device: str = "auto"
     gan: GanConfig = GanConfig()
     decipherment: DeciphermentConfig = DeciphermentConfig()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from wav2vec_u.config.base import PositiveFloat, PositiveInt, Probability, Settings
+from wav2vec_u.config.base import PositiveFloat, PositiveInt, Probability, Seed, Settings
 
 
 class NetworkConfig(Settings):
@@ -164,4 +164,4 @@ class PretrainConfig(Settings):
     checkpoint_every: PositiveInt = Field(500, description="updates")
     log_every: PositiveInt = Field(50, description="updates")
     device: str = "auto"
-    seed: int = 0
+    seed: Seed = 0

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from wav2vec_u.config.base import PositiveFloat, PositiveInt, Probability, Settings
+from wav2vec_u.config.base import PositiveFloat, PositiveInt, Probability, Seed, Settings
 
 
 class GraphConfig(Settings):
@@ -30,7 +30,7 @@ class GraphConfig(Settings):
     silence_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.3, description="of a pause between two words"
     )
-    seed: int = 0
+    seed: Seed = 0
 
 
 class FrameRoundsConfig(Settings):
@@ -102,7 +102,7 @@ class SelftrainConfig(Settings):
     )
     segments: SegmentReadingConfig = SegmentReadingConfig()
     frames: FrameRoundsConfig = FrameRoundsConfig()
-    seed: int = 0
+    seed: Seed = 0
 
     def of_segments(self) -> SelftrainConfig:
         """Return the settings of rounds that read segments which are not frames."""
@@ -169,4 +169,4 @@ class AdaptConfig(Settings):
     )
     max_hours: PositiveFloat = Field(5.0, description="of recordings that are learned from")
     device: str = "auto"
-    seed: int = 0
+    seed: Seed = 0

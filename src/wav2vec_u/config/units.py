@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from wav2vec_u.config.base import PositiveFloat, PositiveInt, Probability, Settings
+from wav2vec_u.config.base import PositiveFloat, PositiveInt, Probability, Seed, Settings
 
 
 class SegmentsConfig(Settings):
@@ -28,7 +28,7 @@ class SegmentsConfig(Settings):
     pca_dim: PositiveInt = Field(512, description="paper: 512; capped at the feature dimension")
     pool_pairs: bool = Field(False, description="average adjacent pairs of segments (paper: yes)")
     target_rate_hz: PositiveFloat = Field(14.0, description="literature: 14-16 Hz converges")
-    seed: int = 0
+    seed: Seed = 0
 
 
 class TextConfig(Settings):
@@ -47,4 +47,4 @@ class TextConfig(Settings):
         False, description="drop lines whose letters are not those of most lines"
     )
     ngram_order: Annotated[int, Field(ge=2, le=6)] = Field(4, description="paper: phone 4-gram")
-    seed: int = 0
+    seed: Seed = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,8 +73,8 @@ def time_order(utterance_id: str) -> tuple[int, str]:
     return len(utterance_id), utterance_id
 
 
-def read_hypotheses(folder: Path) -> list[Hypothesis]:
-    """Read the hypotheses of a finished decode stage.
+def read_hypotheses(folder: Path) -> Iterator[Hypothesis]:
+    """Yield the hypotheses of a finished decode stage, one at a time.
 
     Raises
     ------
@@ -83,8 +83,8 @@ def read_hypotheses(folder: Path) -> list[Hypothesis]:
     """
     path = folder / FILE_NAME
     try:
-        return [
-            Hypothesis(
+        for row in read_jsonl(path):
+            yield Hypothesis(
                 id=row["id"],
                 recording=row["recording"],
                 split=row["split"],
@@ -96,8 +96,6 @@ def read_hypotheses(folder: Path) -> list[Hypothesis]:
                 ),
                 log_prob=row["log_prob"],
             )
-            for row in read_jsonl(path)
-        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path}: holds no readable hypotheses; run the decode stage again"

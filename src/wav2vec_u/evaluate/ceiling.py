@@ -43,14 +43,15 @@ class CeilingSettings:
     """How long the ceiling may learn; the defaults take about a minute for an hour of speech.
 
     Limits are counted in updates and segments, never in seconds, so that the figure does not
-    depend on the machine.
+    depend on the machine. Where segments are frames, 50 a second, they are two hours of speech and
+    two minutes an utterance.
     """
 
     learning_rate: float = 3e-3
     batch_segments: int = 1_000
     max_updates: int = 4_000
-    max_train_segments: int = 100_000
-    max_utterance_segments: int = 1_500
+    max_train_segments: int = 400_000
+    max_utterance_segments: int = 6_000
     validation_share: float = 0.1
     patience: int = 10  # passes over the data without a better validation error
 
@@ -70,8 +71,8 @@ class Ceiling:
     updates : int
     train_utterances : int
     left_out : int
-        Labelled utterances that could not be learned from: mostly those with more phones than
-        segments, which make the figure pessimistic for a fast voice.
+        Labelled utterances that were not learned from: those with more phones than segments, which
+        make the figure pessimistic for a fast voice, and those beyond the limits.
     """
 
     model: nn.Module
@@ -116,6 +117,7 @@ def train_ceiling(
     build: Callable[[int, int], nn.Module],
     seed: int,
     settings: CeilingSettings = CeilingSettings(),
+    stride: int = 1,
 ) -> Ceiling | None:
     """Train the generator with labels.
 
@@ -131,21 +133,23 @@ def train_ceiling(
         ``build(P, outputs)`` makes an untrained generator; it is called with V + 1 outputs.
     seed : int
     settings : CeilingSettings
+    stride : int
+        Segments that become one output of the generator.
 
     Returns
     -------
     Ceiling or None
         None where fewer than ten utterances can be learned from: CTC needs at least as many
-        segments as phones, with one more between equal neighbours.
+        outputs as phones, with one more between equal neighbours.
     """
     order = numpy_generator(seed, "ceiling", "utterances").permutation(len(utterances))
     usable = [
         int(index)
         for index in order
-        if _fits(targets[index], utterances.length(int(index)), settings)
+        if _fits(targets[index], utterances.length(int(index)), stride, settings)
     ]
-    left_out = len(order) - len(usable)
     usable = _up_to(usable, utterances, settings.max_train_segments)
+    left_out = len(order) - len(usable)
     if len(usable) < 10:
         return None
     held_out = max(1, round(len(usable) * settings.validation_share))
@@ -222,10 +226,10 @@ def _ctc_loss(
     )
 
 
-def _fits(target: Sequence[int], n_segments: int, settings: CeilingSettings) -> bool:
+def _fits(target: Sequence[int], n_segments: int, stride: int, settings: CeilingSettings) -> bool:
     repeats = sum(left == right for left, right in pairwise(target))
     needed = len(target) + repeats
-    return 0 < needed <= n_segments <= settings.max_utterance_segments
+    return 0 < needed <= -(-n_segments // stride) and n_segments <= settings.max_utterance_segments
 
 
 def _up_to(indices: list[int], utterances: Utterances, limit: int) -> list[int]:

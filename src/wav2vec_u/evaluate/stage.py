@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -111,7 +111,13 @@ def run(
             f"is it in the language {language}?"
         )
     known = {recording.id for recording in recordings}
-    hypotheses = join_recordings(read_hypotheses(decode), known)
+
+    def joined(items: Iterable[Hypothesis]) -> dict[str, Hypothesis]:
+        # Of what is scored alone: what was heard in all splits may be more than memory holds.
+        scored = (item for item in items if item.id in spoken or item.recording in spoken)
+        return join_recordings(scored, known)
+
+    hypotheses = joined(read_hypotheses(decode))
     missing = [name for name in spoken if name not in hypotheses]
     if len(missing) == len(spoken):
         raise UserError(
@@ -124,10 +130,10 @@ def run(
     start = FrameModel.load(selftrain / START_NAME)
     by_step = _before_self_training(_Recordings(store, list(spoken)), spoken, start, inventory)
     by_step["hmm"] = {name: _phones_of(hypotheses.get(name)) for name in spoken}
-    in_words = join_recordings(map(_as_phones, read_word_hypotheses(words)), known)
+    in_words = joined(map(_as_phones, read_word_hypotheses(words)))
     if in_words:
         by_step["words"] = {name: _phones_of(in_words.get(name)) for name in spoken}
-    by_encoder = join_recordings(map(_as_phones, read_word_hypotheses(adapt)), known)
+    by_encoder = joined(map(_as_phones, read_word_hypotheses(adapt)))
     if by_encoder:
         by_step["encoder"] = {name: _phones_of(by_encoder.get(name)) for name in spoken}
     heard = list(by_step.values())[-1]
@@ -385,6 +391,7 @@ def _ceiling(
         n_phones=len(inventory),
         build=partial(_same_architecture, generator),
         seed=config.seed,
+        stride=generator.stride,
     )
     if ceiling is None:
         return {}

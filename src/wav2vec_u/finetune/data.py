@@ -147,9 +147,13 @@ def prepare(
     return TrainingData(folder, pack, targets, timed, train, chosen, rejected)
 
 
-def _too_few(usable: int, rejected: list[Rejection]) -> UserError:
+class TooFewUtterances(UserError):
+    """Fewer utterances can be learned from than it takes."""
+
+
+def _too_few(usable: int, rejected: list[Rejection]) -> TooFewUtterances:
     left_out = f" ({summary(rejected)})" if rejected else ""
-    return UserError(
+    return TooFewUtterances(
         f"finetune: {usable} labelled utterances are left{left_out}; at least two with different "
         "labels are needed, one of them to validate"
     )

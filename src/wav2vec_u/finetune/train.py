@@ -85,6 +85,7 @@ def finetune(
     *,
     validation: Sequence[LabelledUtterance] | None = None,
     resume: bool = False,
+    keep_checkpoint: bool = False,
 ) -> FinetuneResult:
     """Train an encoder and a linear layer on labelled utterances.
 
@@ -105,6 +106,8 @@ def finetune(
         By which the best checkpoint is chosen; None holds some of `utterances` out.
     resume : bool
         Go on from the checkpoint in `folder`, made with the same arguments.
+    keep_checkpoint : bool
+        Leave the last checkpoint in `folder`, so that a call with `resume` need not train again.
 
     Raises
     ------
@@ -142,7 +145,7 @@ def finetune(
         rejected=data.rejected,
     )
     data.close()
-    for name in (_CHECKPOINT, _NOT_FINITE):
+    for name in (_NOT_FINITE,) if keep_checkpoint else (_CHECKPOINT, _NOT_FINITE):
         (folder / name).unlink(missing_ok=True)
     return result
 

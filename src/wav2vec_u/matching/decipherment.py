@@ -62,7 +62,11 @@ class CodeLanguage:
     transitions: PhoneTransitions
 
 
-def learn_language(text: TextSource, min_phone_share: float) -> CodeLanguage:
+def learn_language(
+    text: TextSource,
+    min_phone_share: float,
+    setting: str = "matching.decipherment.min_phone_share",
+) -> CodeLanguage:
     """Estimate the transitions from the unpaired text, rare phones left out.
 
     Sentences are cut at rare phones, and nothing is assumed about how an utterance begins: where
@@ -73,6 +77,8 @@ def learn_language(text: TextSource, min_phone_share: float) -> CodeLanguage:
     text : TextSource
     min_phone_share : float
         Share of all phones below which a phone is left out.
+    setting : str
+        Where a user can change that, for the message.
 
     Raises
     ------
@@ -87,7 +93,7 @@ def learn_language(text: TextSource, min_phone_share: float) -> CodeLanguage:
     if len(kept) < MIN_PHONES:
         raise UserError(
             f"text: only {len(kept)} phones are common enough to search with; give it more text "
-            "or lower matching.decipherment.min_phone_share"
+            f"or lower {setting}"
         )
     new_ids = np.full(n_phones, -1)
     new_ids[kept] = np.arange(len(kept))

@@ -84,7 +84,9 @@ def teach(
         total = known = 0.0
         for batch in _batches(crops, order):
             vectors, labels, mask = _padded(batch)
-            logits, _ = generator(vectors, mask, rng)  # (B, S, V)
+            logits, _ = generator(vectors, mask, rng)  # (B, S', V)
+            # The padding of the reference makes one output more than there are segments.
+            logits = logits[:, : labels.shape[1]]  # (B, S, V)
             count = int((labels != UNKNOWN).sum())
             loss = F.cross_entropy(
                 logits.flatten(0, 1), labels.flatten(), ignore_index=UNKNOWN, reduction="sum"

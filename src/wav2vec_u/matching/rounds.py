@@ -110,7 +110,9 @@ def learn_in_rounds(
     UserError
         If there is too little text.
     """
-    language = learn_language(text, config.synthetic.min_phone_share)
+    language = learn_language(
+        text, config.synthetic.min_phone_share, "matching.synthetic.min_phone_share"
+    )
     found = []
     for member in range(config.seeds):
         seed = int(numpy_generator(config.seed, "restart", member).integers(2**31))

@@ -97,7 +97,7 @@ def _run(
     else:
         said = (checked_log_probs(generator, store.vectors(i)) for i in utterances)
         hmm = FrameHmm(
-            learn_language(phones, config.min_phone_share),
+            learn_language(phones, config.min_phone_share, "selftrain.min_phone_share"),
             mean_probabilities(said),
             2 * reading.generator_power,
             reading.stay_probability,

@@ -28,6 +28,7 @@ from wav2vec_u.config import (
     SAMPLE_RATE,
     AdaptConfig,
     FeaturesConfig,
+    FinetuneConfig,
     GraphConfig,
     SegmentsConfig,
     TextConfig,
@@ -41,6 +42,8 @@ from wav2vec_u.decode.transcript import WordSpan
 from wav2vec_u.evaluate.error_rate import count_errors, pool
 from wav2vec_u.features import stage as features_stage
 from wav2vec_u.finetune.model import FinetunedModel
+from wav2vec_u.finetune.train import _Training
+from wav2vec_u.finetune.utterance import LabelledUtterance
 from wav2vec_u.graph import stage as graph_stage
 from wav2vec_u.graph.found_weights import FoundWeights
 from wav2vec_u.matching.frame_teacher import Lesson, teach
@@ -271,8 +274,15 @@ def test_a_killed_round_is_gone_on_with(planted: Planted, monkeypatch: pytest.Mo
             planted.run("killed")
     trained = (planted.root / "killed" / "round_00" / "training" / "model.safetensors").stat()
     assert trained.st_size > 0
-    again = planted.run("killed", resumed=True)
+
+    def trains(self: _Training, batch: list[int]) -> None:
+        raise AssertionError("what was trained is trained again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Training, "step", trains)
+        again = planted.run("killed", resumed=True)
     assert again.counts == whole.counts
+    assert not (again.folder / "round_00" / "training").exists()
     for name in ("model.safetensors", FILE_NAME):
         assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
@@ -344,6 +354,34 @@ def test_where_nothing_can_be_learned_the_stage_says_so(
     assert why in work.counts["skipped"]
     assert not work.counts["taken"]
     assert not (work.folder / FILE_NAME).exists()
+
+
+def test_one_utterance_is_too_few_and_no_error(
+    planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "LEAST_SECONDS", 0.01)
+    heard = read_word_hypotheses(planted.root / "words")
+    first = next(item for item in heard if item.split == "train")
+    write_jsonl(tmp_path / FILE_NAME, [first.as_row()])
+    work = planted.run("alone", words=tmp_path, graph=planted.root / "nowhere")
+    assert "1 labelled utterances are left" in work.counts["skipped"]
+    assert not work.counts["taken"]
+
+
+def test_no_utterance_is_too_long_to_learn_from(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: list[FinetuneConfig] = []
+
+    def look(*arguments: Any, **more: Any) -> None:
+        settings.append(arguments[3])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rounds, "finetune", look)
+    monkeypatch.setattr(LabelledUtterance, "seconds", property(lambda self: 55.0))
+    with pytest.raises(KeyboardInterrupt):
+        planted.run("long", graph=planted.root / "nowhere")
+    assert settings[0].max_utterance_seconds == 55.0
 
 
 def test_a_finished_stage_tells_whether_its_model_is_taken(planted: Planted) -> None:

@@ -84,7 +84,7 @@ def test_scores_that_are_not_finite_are_rejected(tmp_path: Path) -> None:
     with torch.no_grad():
         generator.conv.weight.fill_(float("nan"))
     work = run_stage(tmp_path, even_model(generator))
-    assert read_hypotheses(work.folder) == []
+    assert list(read_hypotheses(work.folder)) == []
     (row,) = read_jsonl(work.folder / "rejected.jsonl")
     assert row["what"] == "t"
     assert work.counts["rejected"] == {"not_finite": 1}

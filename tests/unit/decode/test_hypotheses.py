@@ -26,7 +26,7 @@ def piece(name: str, *phones: str, at: float = 0.0) -> Hypothesis:
 def test_round_trip(tmp_path: Path) -> None:
     written = [piece('dir/ä "quoted" 🎤#001', "a", "tʃ"), piece("empty")]
     write_jsonl(tmp_path / FILE_NAME, (item.as_row() for item in written))
-    assert read_hypotheses(tmp_path) == written
+    assert list(read_hypotheses(tmp_path)) == written
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_damaged_file_is_a_users_error(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE_NAME).write_text(content)
     with pytest.raises(UserError, match="run the decode stage again"):
-        read_hypotheses(tmp_path)
+        list(read_hypotheses(tmp_path))
 
 
 def test_missing_file_is_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="hypotheses"):
-        read_hypotheses(tmp_path)
+        list(read_hypotheses(tmp_path))
 
 
 def test_pieces_are_joined_in_time_order_whatever_their_order() -> None:

@@ -114,6 +114,24 @@ def test_utterances_that_ctc_cannot_align_are_left_out(target_length: int) -> No
     assert ceiling.left_out == 1
 
 
+def test_what_is_beyond_the_limits_counts_as_left_out() -> None:
+    train = Planted(30, noise=0.2)
+    limit = sum(train.length(i) for i in range(30)) // 2
+    settings = CeilingSettings(max_updates=3, max_train_segments=limit)
+    ceiling = train_ceiling(train, train.targets, PHONES, Convolution, 0, settings)
+    assert ceiling is not None
+    assert 10 < ceiling.left_out < 20
+    used = 30 - ceiling.left_out
+    assert ceiling.train_utterances == used - max(1, round(0.1 * used))
+
+
+def test_a_generator_of_stride_three_can_say_a_third_of_the_phones() -> None:
+    train = Planted(20, noise=0.2)  # at most two segments a phone
+    settings = CeilingSettings(max_updates=3)
+    assert train_ceiling(train, train.targets, PHONES, Convolution, 0, settings) is not None
+    assert train_ceiling(train, train.targets, PHONES, Convolution, 0, settings, stride=3) is None
+
+
 def test_too_little_labelled_speech_gives_no_ceiling() -> None:
     train = Planted(9, noise=0.2)
     assert train_ceiling(train, train.targets, PHONES, Convolution, 0) is None

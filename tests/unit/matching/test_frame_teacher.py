@@ -106,6 +106,16 @@ def test_planted_labels_come_back_on_vectors_that_were_not_taught(options: dict[
     assert not generator.training
 
 
+def test_what_the_padding_of_the_reference_adds_is_not_taught() -> None:
+    made = utterances([20, 31, 12] * 4)
+    generator = untrained(kernel=4, reference_padding=True)
+    learn(generator, lessons(made))
+    vectors, labels = made[0]
+    said_of_each = said(generator, vectors)
+    assert len(said_of_each) == len(labels) + 1
+    assert (said_of_each[:-1] == labels).mean() > 0.95
+
+
 def test_a_label_depends_on_the_vectors_around_it_where_the_kernel_reaches() -> None:
     def echo(made: Sequence[Utterance]) -> list[Utterance]:
         # The label of a segment is what the segment before it was.

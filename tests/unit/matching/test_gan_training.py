@@ -17,6 +17,7 @@ from wav2vec_u.matching.gan.feed import Feed
 from wav2vec_u.matching.gan.networks import rebuild_generator, start_of
 from wav2vec_u.matching.gan.reference import ReferenceMember, ReferenceMembers
 from wav2vec_u.matching.gan.train import CHECKPOINT_NAME, Training, train_gan
+from wav2vec_u.matching.gan.turns import Turns
 from wav2vec_u.matching.generator import Generator
 from wav2vec_u.runtime.checkpoint import load_checkpoint
 from wav2vec_u.runtime.errors import UserError
@@ -416,7 +417,8 @@ def load_copy(state: Any) -> Any:
 def test_the_reference_has_four_more_outputs_but_says_only_phones(tmp_path: Path) -> None:
     settings = config(reference=True)
     feed = Feed(PLANTED.segments, PLANTED.text, settings.gan, 0)
-    member = ReferenceMember(0, feed, settings.gan, torch.device("cpu"), None)
+    turns = Turns(settings.gan, started=False)
+    member = ReferenceMember(0, feed, settings.gan, torch.device("cpu"), None, turns)
     assert member.generator.settings["n_phones"] == V + 4
     with torch.no_grad():
         member.generator.conv.weight[V:] *= 50.0  # specials win almost everywhere
@@ -478,6 +480,15 @@ def test_every_second_member_begins_from_a_start(tmp_path: Path, reference: bool
         if torch.allclose(weights(result.generator), weights(start), atol=1e-5)
     }
     assert started == {0, 2}
+
+
+def test_members_of_the_reference_take_the_same_turns_whether_started_or_not(
+    tmp_path: Path,
+) -> None:
+    start = Generator(8, V, kernel=4).state_dict()
+    settings = config(seeds=2, start_discriminator_updates=3, reference=True)
+    results = run(tmp_path, settings, start=start)
+    assert {result.member for result in results} == {0, 1}
 
 
 def test_only_first_members_begin_from_a_start() -> None:

@@ -65,6 +65,8 @@ class ReferenceMembers:
         self._arguments = (feed, config, device)
         self._start = start
         self._first = frozenset(numbers)
+        # The same for all, also for those that begin from nothing beside started ones.
+        self._turns = Turns(config, started=start is not None)
         self._members = [self._make(number) for number in numbers]
 
     @property
@@ -102,7 +104,7 @@ class ReferenceMembers:
 
     def _make(self, number: int) -> ReferenceMember:
         start = start_of(self._start, number, self._first)
-        return ReferenceMember(number, *self._arguments, start)
+        return ReferenceMember(number, *self._arguments, start, self._turns)
 
 
 class ReferenceMember:
@@ -115,6 +117,7 @@ class ReferenceMember:
         config: GanConfig,
         device: torch.device,
         start: dict[str, Tensor] | None,
+        turns: Turns,
     ) -> None:
         self.number = number
         self.n_phones = feed.n_phones
@@ -123,7 +126,7 @@ class ReferenceMember:
         self._config = config
         self._device = device
         self._choice = choose(config, number)
-        self._turns = Turns(config, started=start is not None)
+        self._turns = turns
         self.generator, self.discriminator = make_networks(
             config, feed.dim, self.n_symbols, self.n_phones, feed.seed, number, start
         )
@@ -222,7 +225,7 @@ class ReferenceMember:
 def generator_objective(
     discriminator: Discriminator, generated: Padded, choice: Choice
 ) -> dict[str, Tensor]:
-    """Terms that G minimises, weighted already: see `objective.generator_objective`."""
+    """Terms that G minimises, weighted already: see `gan.objective`."""
     probabilities = generated.values.softmax(-1)
     scores = discriminator(probabilities, generated.mask)
     spread = perplexity(probabilities)
@@ -240,7 +243,7 @@ def discriminator_objective(
     choice: Choice,
     rng: torch.Generator,
 ) -> dict[str, Tensor]:
-    """Terms that C minimises: see `objective.discriminator_objective`."""
+    """Terms that C minimises: see `gan.objective`."""
     fake = generated.values.softmax(-1)
     fused = discriminator.fuse()
     fake_scores = discriminator(fake, generated.mask, fused)
