@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from wav2vec_u.config import RunConfig, SegmentsConfig, WordsConfig, load_config
 from wav2vec_u.config.run import OF_SEGMENTS
@@ -166,6 +167,19 @@ def test_pre_training_as_published() -> None:
     assert [round_.updates for round_ in pretrain.rounds] == [400_000]
     # Up for 8 % of the updates, down for the rest.
     assert (pretrain.warmup, pretrain.warmup + pretrain.decay) == (0.08, 1.0)
+
+
+def test_a_setting_that_is_not_given_is_the_same_beside_others_that_are() -> None:
+    """As if a section had been left out: no section is made with values that its class lacks."""
+
+    def check(settings: BaseModel) -> None:
+        for name, field in type(settings).model_fields.items():
+            value = getattr(settings, name)
+            if isinstance(value, BaseModel):
+                assert value == type(value)(), f"{name}: {field.default}"
+                check(value)
+
+    check(RunConfig())
 
 
 def test_documented_settings_exist_with_these_defaults() -> None:

@@ -78,7 +78,7 @@ class MaskedPredictionConfig(Settings):
     )
     similarity_temperature: PositiveFloat = Field(0.1, description="τ; paper: 0.1")
     unmasked_weight: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="of a step that is not masked; paper: 0"
+        0.3, description="of a step that is not masked; paper: 0"
     )
     feature_penalty: Annotated[float, Field(ge=0)] = Field(
         10.0, description="on the output of a front end that learns; reference: 10"
@@ -130,7 +130,7 @@ class PretrainConfig(Settings):
     added_blocks: Annotated[int, Field(ge=0)] = Field(
         0, description="on top of those of the encoder to start from; they begin as the identity"
     )
-    masked_prediction: MaskedPredictionConfig = MaskedPredictionConfig(unmasked_weight=0.3)
+    masked_prediction: MaskedPredictionConfig = MaskedPredictionConfig()
     contrastive: ContrastiveConfig = ContrastiveConfig()
     spoken: SpokenConfig = SpokenConfig()
     rounds: tuple[TargetRound, ...] = Field(

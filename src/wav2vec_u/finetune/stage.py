@@ -37,7 +37,7 @@ from wav2vec_u.evaluate.labelled import (
 )
 from wav2vec_u.features.batching import length_batches, map_ahead
 from wav2vec_u.finetune.model import FinetunedModel
-from wav2vec_u.finetune.train import finetune
+from wav2vec_u.finetune.train import CHECKPOINT_NAME, finetune
 from wav2vec_u.finetune.units import Units, collect_units, spell
 from wav2vec_u.finetune.utterance import LabelledUtterance
 from wav2vec_u.runtime import artifact
@@ -152,7 +152,15 @@ def run(work: Work, run_config: RunConfig, encoder: str, labelled: LabelledRecor
         config.min_symbol_count,
     )
     utterances, outside = _encode(train, spelled.symbols, units)
-    result = finetune(encoder, utterances, units, config, work.folder, resume=work.resumed)
+    result = finetune(
+        encoder,
+        utterances,
+        units,
+        config,
+        work.folder,
+        resume=work.resumed,
+        keep_checkpoint=True,
+    )
     rejected += [*outside, *result.rejected]
 
     metrics: dict[str, Any] = {
@@ -177,6 +185,7 @@ def run(work: Work, run_config: RunConfig, encoder: str, labelled: LabelledRecor
     metrics = {key: _rounded(value) for key, value in metrics.items()}
     write_json(work.folder / METRICS_NAME, metrics)
     write_rejections(work.folder, rejected)
+    (work.folder / CHECKPOINT_NAME).unlink(missing_ok=True)  # all that it was kept for is done
     work.counts.update(metrics, rejected=count_by_reason(rejected))
 
 

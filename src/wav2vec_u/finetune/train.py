@@ -39,7 +39,7 @@ from wav2vec_u.runtime.seeds import torch_generator
 
 ADAM_BETAS = (0.9, 0.98)  # reference: fine-tuning configurations of wav2vec 2.0
 ADAM_EPS = 1e-8
-_CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT_NAME = "checkpoint.safetensors"
 _LOG = "log.jsonl"
 _PACK = "pack"
 _NOT_FINITE = "not_finite.json"
@@ -145,7 +145,7 @@ def finetune(
         rejected=data.rejected,
     )
     data.close()
-    for name in (_NOT_FINITE,) if keep_checkpoint else (_CHECKPOINT, _NOT_FINITE):
+    for name in (_NOT_FINITE,) if keep_checkpoint else (CHECKPOINT_NAME, _NOT_FINITE):
         (folder / name).unlink(missing_ok=True)
     return result
 
@@ -211,7 +211,7 @@ class _Training:
         if resume:
             self._resume()
         else:
-            for name in (_CHECKPOINT, _LOG):
+            for name in (CHECKPOINT_NAME, _LOG):
                 (folder / name).unlink(missing_ok=True)
 
     def train(self) -> None:
@@ -333,7 +333,7 @@ class _Training:
 
     def _save(self) -> None:
         save_checkpoint(
-            self.folder / _CHECKPOINT,
+            self.folder / CHECKPOINT_NAME,
             {
                 "update": self.update,
                 "epoch": self.epoch,
@@ -346,7 +346,7 @@ class _Training:
         self.saved_update = self.update
 
     def _resume(self) -> None:
-        path, log = self.folder / _CHECKPOINT, self.folder / _LOG
+        path, log = self.folder / CHECKPOINT_NAME, self.folder / _LOG
         if path.exists():
             state = load_checkpoint(path)
             self.update, self.epoch = state["update"], state["epoch"]
@@ -367,7 +367,8 @@ class _Training:
         if len(names) > _SHOWN_IDS:
             shown += f" and {len(names) - _SHOWN_IDS} more in {listed}"
         kept = (
-            f"; the state after update {self.saved_update} is kept in {self.folder / _CHECKPOINT}"
+            f"; the state after update {self.saved_update} is kept in "
+            f"{self.folder / CHECKPOINT_NAME}"
             if self.saved_update is not None
             else ""
         )

@@ -22,6 +22,7 @@ from wav2vec_u.features.encoder import load_encoder
 from wav2vec_u.features.extract import Extractor, SilenceMode
 from wav2vec_u.matching.batches import SegmentSource
 from wav2vec_u.matching.frame_teacher import UNKNOWN
+from wav2vec_u.runtime.errors import UserError
 from wav2vec_u.runtime.seeds import numpy_generator
 from wav2vec_u.segments.blocks import is_usable
 from wav2vec_u.segments.frame_segmenter import FrameSegmenter
@@ -36,6 +37,7 @@ MOST_LINES = 50_000  # of the text, drawn for the voice to choose from
 SORTED_TOGETHER = 256  # utterances, so that little is padded and few are held
 RIDGE = 1e-3  # of the mean variance
 _SAID = "said"
+LEAST_KNOWN = 0.85  # of the frames: the rest may be phones too rare to be kept
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def write_synthetic(
     Raises
     ------
     UserError
-        If nothing in the text can be read aloud, or espeak-ng cannot speak.
+        If nothing in the text can be read aloud, espeak-ng cannot speak, or its voice calls the
+        phones otherwise than `outputs` does.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = sample_lines(speaker.text, MOST_LINES, numpy_generator(seed, "lines read aloud"))
@@ -90,6 +93,7 @@ def write_synthetic(
     encoder = load_encoder(speaker.features)
     extractor = Extractor(encoder, speaker.features, speaker.silence_mode)
     segmenter = load_segmenter(speaker.segments)
+    known = named = 0
     with SegmentStoreWriter(folder, segmenter.dim, encoder.frame_rate_hz) as writer:
         said = speak(folder / _SAID, [script], hours, seed, workers)
         for utterance, segments, times in _heard(
@@ -98,6 +102,8 @@ def write_synthetic(
             middles = segments.bounds.mean(axis=1) / encoder.frame_rate_hz * SAMPLE_RATE
             phones = utterance.phones_at(middles.astype(np.int64))
             labels = np.array([outputs.get(phone, UNKNOWN) for phone in phones], dtype=np.int32)
+            named += len(labels)
+            known += int((labels != UNKNOWN).sum())
             writer.append(
                 utterance.id,
                 Segments(segments.vectors, labels, segments.bounds),
@@ -106,6 +112,12 @@ def write_synthetic(
                 speaker=None,
             )
     shutil.rmtree(folder / _SAID)
+    # The phones of tonal languages have their tones in the text, and not where they are said.
+    if known < LEAST_KNOWN * named:
+        raise UserError(
+            f"matching: of what the voice {speaker.language} says, {1 - known / named:.0%} is "
+            "called otherwise in the text; set matching.method to decipherment"
+        )
 
 
 def _heard(

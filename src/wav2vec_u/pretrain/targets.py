@@ -148,12 +148,13 @@ def _encoded(
 ) -> Iterator[tuple[int, Frames]]:
     """Encode utterances in batches of neighbours in `order`."""
     batch: list[int] = []
-    samples = 0
+    longest = 0
     for index in order:
-        batch.append(int(index))
-        samples += int(pack.lengths[index])
-        if samples >= ENCODE_SECONDS * SAMPLE_RATE:
+        longest = max(longest, int(pack.lengths[index]))
+        # All are padded to the longest: many short ones beside it would cost as much as it does.
+        if batch and longest * (len(batch) + 1) > ENCODE_SECONDS * SAMPLE_RATE:
             yield from zip(batch, encode([pack.samples(i) for i in batch]), strict=True)
-            batch, samples = [], 0
+            batch, longest = [], int(pack.lengths[index])
+        batch.append(int(index))
     if batch:
         yield from zip(batch, encode([pack.samples(i) for i in batch]), strict=True)

@@ -17,6 +17,7 @@ from wav2vec_u.corpus.manifest import Recording
 from wav2vec_u.corpus.rejections import Rejection, count_by_reason, summary, write_rejections
 from wav2vec_u.evaluate.labelled import TRAIN_SPLIT, LabelledRecordings, read_labelled
 from wav2vec_u.finetune.units import spell
+from wav2vec_u.matching.batches import draw_within
 from wav2vec_u.probe.blocks import (
     BASELINE,
     BlockEncoder,
@@ -129,6 +130,8 @@ def probe_encoder(
         If there is no such layer, a split is missing or has too few utterances.
     """
     settings = config.probe
+    if settings.test_split == TRAIN_SPLIT:
+        raise UserError("probe.test_split: is what is learned from; name another split")
     blocks = pick_blocks(encoder, settings.layers, name)
     phones, rejected = _spell(labelled, config.text, config.language)
     rejected = [*labelled.rejected, *rejected]
@@ -286,18 +289,17 @@ def _draw(
 def _choose(
     train: _Split, names: Sequence[str], frame_rate_hz: float, config: ProbeConfig
 ) -> LayerChoice:
-    seconds = 0.0
-    count = 0
-    for recording in train.recordings:
-        if seconds >= 60 * config.label_free_minutes:
-            break
-        seconds += recording.seconds
-        count += 1
-    # Recordings stand in order of length, not of the draw: take them from everywhere.
-    step = max(1, len(train.recordings) // count)
+    # Recordings stand in order of length, not of the draw.
+    drawn = draw_within(
+        range(len(train.recordings)),
+        lambda i: train.recordings[i].seconds,
+        60 * config.label_free_minutes,
+        numpy_generator(config.seed, "probe", "label-free"),
+    )
 
     def some(name: str) -> list[Frames]:
-        return train.frames.read(name)[::step]
+        frames = train.frames.read(name)
+        return [frames[i] for i in drawn]
 
     return choose_layer(
         {name: some(name) for name in names},

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +43,7 @@ _SAID = "said.jsonl"
 _SAMPLES = "samples.i16"
 _TRIED = "tried.txt"
 _REFUSED = "refused.txt"
+_WHOLE = "whole"
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,9 @@ def speak(
     Parameters
     ----------
     folder : Path
-        For what is said; gets a folder for each 10 minutes. What stands there already, of the same
-        arguments, is not said again.
+        For what is said; gets a folder for each 10 minutes. One that stands there already, of the
+        same arguments, is not said again if it is whole. One that is not is begun anew: how a
+        sentence is said depends on what the process has said before.
     scripts : sequence of Script
     hours : float
     seed : int
@@ -116,11 +120,13 @@ def speak(
     for script in scripts:
         for voice in script.voices:
             probe.change(voice)  # refused here, and not in the midst of the work
+    places = [folder / f"shard-{shard:03d}" for shard in range(shards)]
+    for place in places:
+        if not (place / _WHOLE).exists():
+            shutil.rmtree(place, ignore_errors=True)
     with ThreadPoolExecutor(workers) as pool:
         work = pool.map(
-            lambda shard: _speak_shard(
-                folder / f"shard-{shard:03d}", scripts, seconds / shards, seed, shard
-            ),
+            lambda shard: _speak_shard(places[shard], scripts, seconds / shards, seed, shard),
             range(shards),
         )
         for place in progress(work, label="speaking", total=shards):
@@ -149,6 +155,7 @@ def _speak_shard(
                 f"espeak-ng dies of every utterance ({scripts[0].voices[0]}, ...); "
                 "try other voices or texts"
             )
+    (folder / _WHOLE).touch()
     return folder
 
 
@@ -180,7 +187,10 @@ def _fill(folder: Path, scripts: Sequence[Script], seconds: float, seed: int, sh
     ):
         samples.truncate(2 * said)  # what a process that died had not written down
         number = first
+        waiting = os.getppid()
         while said < seconds * SAMPLE_RATE:
+            if os.getppid() != waiting:
+                return  # nobody waits for it any more, and another may be at work in its place
             tried.write_text(str(number))
             rng = numpy_generator(seed, "synthetic utterance", shard, number)
             script = scripts[int(rng.choice(len(scripts), p=shares / shares.sum()))]

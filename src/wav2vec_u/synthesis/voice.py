@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ _PARAMETER_PITCH_RANGE = 4
 _EVENT_LIST_ENDS = 0
 _EVENT_PHONEME = 7
 _NOISE_SEED = 1
+_PALATALISED = "ʲ"
 _LANGUAGE_SWITCH = "("  # `(en)`: what follows is read as English; lasts no time
 _STRESS_MARKS = str.maketrans("", "", "ˈˌ")
 
@@ -199,7 +200,11 @@ class EspeakVoice:
             event = events[place]
             if event.type == _EVENT_PHONEME:
                 phone = event.id.string.decode("utf-8", "replace").translate(_STRESS_MARKS)
-                if not phone.startswith(_LANGUAGE_SWITCH):
+                if phone == _PALATALISED and self._phones:
+                    # A phone of its own here, and part of the one before it in the text.
+                    before = self._phones[-1]
+                    self._phones[-1] = replace(before, phone=before.phone + phone)
+                elif not phone.startswith(_LANGUAGE_SWITCH):
                     self._phones.append(PhoneStart(event.sample, phone))
             place += 1
         return 0

@@ -15,6 +15,7 @@ LEXICON_NAME = "lexicon.tsv"
 SILENCE = "<SIL>"
 _RESERVED = frozenset((SILENCE, *SPECIAL_NAMES))
 _COMMENT = ";;;"
+_TRAILING_COMMENT = "#"  # as a field of its own
 _VARIANT = re.compile(r"\(\d+\)$")  # word(2) of CMUdict
 _STRESSED_ARPABET = re.compile(r"[A-Z]{2}[012]")  # AH0: vowels of CMUdict
 
@@ -91,8 +92,8 @@ def read_user_lexicon(path: Path, language: str = "") -> Lexicon:
 
     A line is a word, a tab or spaces, and phones separated by spaces. Lines that are empty or begin
     with ``;;;`` are passed over. CMUdict's ways are known: of several pronunciations (``word(2)``)
-    the first is used, and the stress digits of its vowels are dropped. Words are normalised as the
-    text is.
+    the first is used, the stress digits of its vowels are dropped, and so is what follows a ``#``.
+    Words are normalised as the text is.
 
     Raises
     ------
@@ -106,6 +107,8 @@ def read_user_lexicon(path: Path, language: str = "") -> Lexicon:
             continue
         head, tab, tail = line.partition("\t")
         fields = [head.strip(), *tail.split()] if tab else line.split()
+        if _TRAILING_COMMENT in fields:
+            fields = fields[: fields.index(_TRAILING_COMMENT)] or [""]
         word = normalizer(_VARIANT.sub("", fields[0]))
         phones = tuple(_without_stress(fields[1:]))
         if not phones or not fields[0]:

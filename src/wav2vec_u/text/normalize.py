@@ -13,7 +13,8 @@ import unicodedata
 _APOSTROPHES = "'’ʼ＇"
 _HYPHENS = "-‐‑"
 _ZERO_WIDTH_SPACE = "\u200b"
-_LONGEST_CONTRACTION = 2  # letters: 's 'd 'll 've 're, but not 'tis
+# They belong to the word before; whatever else begins so opens a quotation, or is a word ('tis).
+_CONTRACTIONS = frozenset({"'s", "'d", "'m", "'ll", "'re", "'ve"})
 _REPEATED = re.compile(r"'{2,}|-{2,}")  # quotation marks and dashes of plain-text books
 
 
@@ -46,8 +47,8 @@ class Normalizer:
             word = token.strip("'-")
             if not any(character.isalnum() for character in word):
                 continue
-            if words and token[0] == "'" and len(word) <= _LONGEST_CONTRACTION:
-                words[-1] += "'" + word
+            if words and token in _CONTRACTIONS:
+                words[-1] += token
             elif words and word == "n't":
                 words[-1] += word
             else:

@@ -310,6 +310,15 @@ def test_a_language_that_nobody_speaks_is_refused_before_the_work(tmp_path: Path
         write_synthetic(tmp_path / "out", speaker(tmp_path, "xx"), {"": 0}, HOURS, SEED, workers=1)
 
 
+@needs_espeak
+def test_a_voice_that_calls_its_phones_otherwise_is_refused(
+    tmp_path: Path, outputs: dict[str, int]
+) -> None:
+    few = {phone: number for phone, number in outputs.items() if phone in ("", "t", "n")}
+    with pytest.raises(UserError, match=r"the voice de says, \d+% is called otherwise"):
+        write(tmp_path, few)
+
+
 def test_a_text_that_cannot_be_read_aloud_is_told(tmp_path: Path) -> None:
     reader = speaker(tmp_path)
     reader.text.write_text(UNREADABLE + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ from wav2vec_u.config import RunConfig, load_config
 from wav2vec_u.evaluate.labelled import read_labelled
 from wav2vec_u.features.mfcc import log_mel
 from wav2vec_u.probe import stage
+from wav2vec_u.probe.layer_choice import LayerChoice
 from wav2vec_u.probe.linear_ctc import ProbeSettings
 from wav2vec_u.probe.plot import Point, draw
 from wav2vec_u.runtime.errors import UserError
@@ -165,11 +166,29 @@ def test_hours_are_bounded_and_mfcc_is_the_measure(
     )
 
 
+def test_minutes_without_labels_are_bounded(
+    songs: Path, tmp_path: Path, mel: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listened: list[int] = []
+    choose = stage.choose_layer
+
+    def count(blocks: dict[str, list[np.ndarray]], rate: float, **more: Any) -> LayerChoice:
+        listened.append(sum(map(len, next(iter(blocks.values())))))
+        return choose(blocks, rate, **more)
+
+    monkeypatch.setattr(stage, "choose_layer", count)
+    for minutes in (1.0, 0.5):
+        stage.run(tmp_path, "mel", songs, config(label_free_minutes=minutes, layers=(1, 2)))
+    assert listened[0] > 1.5 * listened[1] > 0
+    assert listened[0] <= 1.0 * 60 * NoisyMel().frame_rate_hz * 1.1
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"layers": (3,)}, "mel has 3 blocks, so the last layer is 2, not 3"),
         ({"test_split": "dev"}, r"no recording of split dev can be used \(splits: test, train"),
+        ({"test_split": "train"}, "probe.test_split: is what is learned from"),
         ({"max_train_hours": 0.003}, "a probe needs 10 transcribed training utterances"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,7 @@ def test_a_speaker_that_was_killed_is_followed_by_one_that_goes_on(
     (shard / "samples.i16").write_bytes(samples[: kept + 500])
     number = int(json.loads(lines[1])["id"].split("-")[1])
     (shard / "tried.txt").write_text(str(number))
+    speech._speak_shard(shard, [SCRIPT], HOURS * 3600, 3, 0)
     utterances = read(tmp_path)
     assert utterances[0].samples.tobytes() == whole[0].samples.tobytes()
     # What it died of is not tried again; what follows is there, each with samples of its own.
@@ -167,6 +169,48 @@ def test_a_speaker_that_was_killed_is_followed_by_one_that_goes_on(
         utterance.id for utterance in whole[2:]
     ]
     assert sum(len(utterance.samples) for utterance in utterances) >= 15 * SAMPLE_RATE
+
+
+def test_what_an_interrupted_call_has_left_is_said_anew(said: Path, tmp_path: Path) -> None:
+    shard = Path(shutil.copytree(said / "shard-000", tmp_path / "shard-000"))
+    (shard / "whole").unlink()
+    (shard / "tried.txt").write_text("")  # cut off
+    (shard / "samples.i16").write_bytes(b"\1\0" * 1000)  # what an orphan wrote
+    assert [(item.id, item.samples.tobytes(), item.phones) for item in read(tmp_path)] == [
+        (item.id, item.samples.tobytes(), item.phones) for item in read(said)
+    ]
+
+
+def test_a_speaker_whom_nobody_waits_for_falls_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parents = iter([7, 7, 7, 1])  # at the beginning, and before every utterance
+    monkeypatch.setattr(speech.os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(speech, "EspeakVoice", lambda voice: None)
+    monkeypatch.setattr(
+        speech,
+        "_say",
+        lambda voice, script, name, rng: SyntheticUtterance(
+            name, np.zeros(800, np.int16), [PhoneStart(0, "a")]
+        ),
+    )
+    speech._fill(tmp_path, [SCRIPT], 3600.0, 3, 0)
+    assert len((tmp_path / "said.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+    assert (tmp_path / "tried.txt").read_text() == "1"
+
+
+@needs_espeak
+@pytest.mark.parametrize(
+    ("voice", "text"), [("pl", "niebo nie ma końca"), ("lt", "vėjas vėl"), ("ga", "níl sé anseo")]
+)
+def test_a_palatalised_phone_is_one_phone_as_in_the_text(voice: str, text: str) -> None:
+    (said,) = say(voice, [text])
+    names = {start.phone for start in said.phones}
+    assert "ʲ" not in names
+    written = EspeakPhonemizer().phonemize(text.split(), voice)
+    wanted = {phone for phones in written.values() for phone in phones if "ʲ" in phone}
+    assert wanted
+    assert wanted <= names
 
 
 @needs_espeak

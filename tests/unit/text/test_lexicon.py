@@ -34,6 +34,7 @@ def test_user_lexicon_in_every_style(tmp_path: Path) -> None:
     path = tmp_path / "words.dict"
     path.write_text(
         "\ufeff;;; a comment\n\ncat\tk æ t\ndog  d ɒ ɡ\nREAD  R EH1 D\nREAD(2)  R IY1 D\n"
+        "aalborg AO1 L # place, danish\n"
         "READ(3)\tR IY1 D\n)CLOSE-PAREN  K L OW1 Z\nma1\tm a 1\n...  D AA1 T\n",
         encoding="utf-8",
     )
@@ -42,7 +43,8 @@ def test_user_lexicon_in_every_style(tmp_path: Path) -> None:
     assert lexicon["dog"] == ("d", "ɒ", "ɡ")
     assert lexicon["read"] == ("R", "EH", "D")  # the first reading, without stress
     assert lexicon["ma1"] == ("m", "a", "1")  # other people's digits stay
-    assert len(lexicon) == 5
+    assert lexicon["aalborg"] == ("AO", "L")
+    assert len(lexicon) == 6
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,10 @@ from wav2vec_u.text.normalize import Normalizer
         (" ... -- ' ", ""),
         ("a\x00b\tc", "a b c"),
         ("'s", "s"),
+        ("He said, 'I am here.'", "he said i am here"),
+        ("She answered 'no' and left", "she answered no and left"),
+        ("'It is he,' they cried, 'it is he!'", "it is he they cried it is he"),
+        ("in 't huis het 'n man", "in t huis het n man"),
     ],
 )
 def test_examples(line: str, expected: str) -> None:
