@@ -278,8 +278,9 @@ class Pipeline:
     def _skip_evaluation(self, stage: Stage) -> None:
         split = self.inputs.config.evaluate.split
         self._say(stage.name, "", f"skipped: no transcripts of split {split}")
-        if not self._fits(stage):
-            # What stands there speaks of a generator that is no more.
+        record = artifact.read_record(self.out / stage.name)
+        if not self._fits(stage) or record is None or record.config.get("split") != split:
+            # What stands there speaks of a generator that is no more, or of another split.
             shutil.rmtree(self.out / stage.name, ignore_errors=True)
 
     def _consult_doctor(self) -> None:

@@ -232,11 +232,13 @@ class Recognizer:
             spans = find_speech(str(path), self._vad, self.config.silence)
         except AudioError as error:
             raise UserError(f"{path}: cannot be transcribed, {error.detail}") from error
-        pieces = split_spans(
-            spans,
-            self.config.silence.max_utterance_seconds,
-            count_pauses=self.config.silence.mode == "mask",
-        )
+        pieces = []
+        if spans:
+            pieces = split_spans(
+                spans,
+                self.config.silence.max_utterance_seconds,
+                count_pauses=self.config.silence.mode == "mask",
+            )
         utterances = [
             self._transcribe_piece(path, number, piece, alternatives)
             for number, piece in enumerate(pieces, start=1)

@@ -348,9 +348,18 @@ STAGES = (
 
 
 def stages_until(name: str | None) -> list[Stage]:
-    """Return a stage and all it needs, in order; all stages for None."""
+    """Return a stage and all it needs, in order; all stages for None.
+
+    Raises
+    ------
+    UserError
+        If there is no stage of this name.
+    """
     if name is None:
         return list(STAGES)
+    names = [stage.name for stage in STAGES]
+    if name not in names:
+        raise UserError(f"there is no stage {name!r}; the stages are {', '.join(names)}")
     wanted = {name}
     for stage in reversed(STAGES):
         if stage.name in wanted:

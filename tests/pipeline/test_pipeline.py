@@ -19,7 +19,7 @@ from wav2vec_u.pipeline import Pipeline
 from wav2vec_u.recognizer import Recognizer
 from wav2vec_u.runtime.artifact import read_record
 from wav2vec_u.runtime.errors import UserError
-from wav2vec_u.stages import STAGES
+from wav2vec_u.stages import STAGES, stages_until
 from wav2vec_u.testing.encoders import save_tiny_encoder
 from wav2vec_u.words.hypotheses import read_word_hypotheses
 
@@ -246,6 +246,11 @@ def test_the_doctor_stops_before_training(again: Workshop) -> None:
     assert not (again.out / "matching").exists()
     assert again.run(force=True) == {"matching", *AFTER_MATCHING}
     assert again.run(force=False) == set(), "what is trained needs no doctor"
+
+
+def test_there_is_no_stage_of_another_name() -> None:
+    with pytest.raises(UserError, match="no stage 'match'; the stages are corpus, silence"):
+        stages_until("match")
 
 
 def test_a_folder_is_evaluated_with_references_of_its_own(elsewhere: Workshop) -> None:

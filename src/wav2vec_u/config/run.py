@@ -70,12 +70,12 @@ def _with(preset: dict[str, Any], section: Any) -> Any:
     return {**preset, **section} if isinstance(section, dict) else section or preset
 
 
-def load_config(path: Path | None = None, **overrides: Any) -> RunConfig:
+def load_config(path: str | Path | None = None, **overrides: Any) -> RunConfig:
     """Read a YAML file of settings.
 
     Parameters
     ----------
-    path : Path or None
+    path : str, Path or None
         YAML file with any subset of the keys of `RunConfig`; None means all defaults.
     **overrides
         Sections or values that replace the file's, nested as in the file.
@@ -88,7 +88,7 @@ def load_config(path: Path | None = None, **overrides: Any) -> RunConfig:
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"{path}: cannot read the settings ({error.strerror})") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:

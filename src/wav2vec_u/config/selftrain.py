@@ -56,7 +56,7 @@ class SelftrainConfig(Settings):
 
     method: Literal["rounds", "none"] = Field("rounds", description="or leave it at the matching")
     rounds: Annotated[int, Field(ge=0)] = Field(
-        8, description="at most; they end when the likelihood gain no longer rises"
+        12, description="at most; they end when the likelihood gain no longer rises"
     )
     generator_power: Annotated[float, Field(gt=0, le=1)] = Field(
         0.25, description="exponent of the generator's likelihoods beside the mixtures'"

@@ -16,6 +16,7 @@ from wav2vec_u.corpus.audio import AudioError
 FRAME_SECONDS = 0.025
 LOUD_SHARE = 0.25  # of the frames, that count as loud
 MOST_LOUD = 400  # frames, 10 s: of an hour with a minute of speech, the loudest are speech
+LOUD_ABOVE = 1e-3  # of the loudest frame's power: a word or two may be all that is said
 LEAST_FLAT = 0.25  # quantile of the loud frames that is looked at: fricatives are flat too
 _FLOOR = 1e-12
 
@@ -67,8 +68,9 @@ class NoiseMeter:
         """
         if self._count == 0:
             return 0.0
-        loud = max(1, round(LOUD_SHARE * self._count))
-        return float(np.quantile(self._flatness[-loud:], LEAST_FLAT))
+        count = max(1, round(LOUD_SHARE * self._count))
+        powers, flatness = self._powers[-count:], self._flatness[-count:]
+        return float(np.quantile(flatness[powers >= LOUD_ABOVE * powers[-1]], LEAST_FLAT))
 
     def check(self, max_flatness: float) -> None:
         """Refuse what is noise.

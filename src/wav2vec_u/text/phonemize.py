@@ -21,6 +21,7 @@ from wav2vec_u.text.lexicon import Phones, read_user_lexicon
 
 _BATCH_WORDS = 10_000
 _SEPARATORS = re.compile("[_ ]+")
+_ABOVE_AND_BELOW = 200  # combining classes from here on: marks around a letter, no vowel signs
 # Common codes that espeak-ng has under another name.
 _ALIASES = {"en": "en-us", "fr": "fr-fr", "zh": "cmn", "no": "nb"}
 
@@ -146,10 +147,12 @@ class GraphemePhonemizer:
     def phonemize(self, words: Sequence[str], language: str) -> dict[str, Phones]:
         """Return the letters and marks of every word, in folded case.
 
-        Words with digits are left out: their letters do not say how they sound.
+        Accents and tone marks belong to their letter, whether Unicode has the two as one or not;
+        vowel signs are phones of their own. Words with digits are left out: their letters do not
+        say how they sound.
         """
         spelt = {
-            word: tuple(letter for letter in word.casefold() if _is_letter(letter))
+            word: tuple(_letters(word))
             for word in words
             if not any(character.isnumeric() for character in word)
         }
@@ -212,6 +215,16 @@ def _silent_logger() -> logging.Logger:
     logger = logging.getLogger("wav2vec_u.text.phonemizer")
     logger.setLevel(logging.CRITICAL)
     return logger
+
+
+def _letters(word: str) -> list[str]:
+    letters: list[str] = []
+    for character in unicodedata.normalize("NFC", word.casefold()):
+        if letters and unicodedata.combining(character) >= _ABOVE_AND_BELOW:
+            letters[-1] += character
+        elif _is_letter(character):
+            letters.append(character)
+    return letters
 
 
 def _is_letter(character: str) -> bool:

@@ -67,6 +67,16 @@ def test_blocks_do_not_matter(block: int) -> None:
     assert flatness(samples, block=block) == pytest.approx(flatness(samples), rel=1e-5)
 
 
+@pytest.mark.parametrize("floor", [0.0, 1e-3, 1e-2])
+@pytest.mark.parametrize("seconds", [3.0, 10.0, 70.0])
+def test_a_word_between_long_pauses_is_speech(seconds: float, floor: float) -> None:
+    """As in recordings of word lists; the pauses may be muted, or hiss."""
+    samples = np.float32(floor) * noise(seconds)
+    samples[RATE : RATE + RATE // 2] += np.float32(5) * vowels(0.5)
+    assert flatness(samples) < 0.1
+    assert flatness(noise(seconds)) > 0.4
+
+
 def test_a_minute_of_speech_in_an_hour_of_hiss_is_speech() -> None:
     hiss = np.float32(0.05) * noise(600.0)
     hiss[RATE * 300 : RATE * 310] += np.float32(3) * vowels(10.0)

@@ -201,6 +201,16 @@ def test_a_file_too_short_for_a_frame_gives_no_phones(run_dir: Path, tmp_path: P
     assert Recognizer.load(run_dir).transcribe(tmp_path / "click.wav").phones == []
 
 
+def test_a_file_without_speech_has_no_utterances(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "silent.wav", np.zeros(RATE, np.float32), RATE)
+    monkeypatch.setattr("wav2vec_u.recognizer.find_speech", lambda *_: [])
+    transcript = Recognizer.load(run_dir).transcribe(tmp_path / "silent.wav")
+    assert (transcript.seconds, transcript.utterances) == (1.0, ())
+    assert transcript.phones == []
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no audio at all"])
 def test_a_file_that_is_no_audio_is_a_users_error(
     run_dir: Path, tmp_path: Path, content: bytes | None

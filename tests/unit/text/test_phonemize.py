@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,17 @@ def test_graphemes() -> None:
         "l'été": tuple("lété"),
         "हिन्दी": tuple("हिन्दी"),
     }
+
+
+@pytest.mark.parametrize(
+    ("word", "phones"),
+    [("pẹ̀lú", ["p", "ẹ̀", "l", "ú"]), ("ŋgə̀", ["ŋ", "g", "ə̀"]), ("e\u0301te", ["é", "t", "e"])],
+)
+def test_marks_belong_to_their_letter_composed_or_not(word: str, phones: list[str]) -> None:
+    found = GraphemePhonemizer().phonemize([word], "xx")[word]
+    assert [unicodedata.normalize("NFC", phone) for phone in found] == [
+        unicodedata.normalize("NFC", phone) for phone in phones
+    ]
 
 
 def test_lexicon_file(tmp_path: Path) -> None:
