@@ -140,6 +140,7 @@ def test_silence_of_the_published_settings() -> None:
     assert timit.silence.method == "none"
     assert (timit.text.silence_probability, timit.text.surround_with_silence) == (0.0, False)
     assert (librispeech.silence.method, librispeech.silence.threshold) == ("rvad", 0.4)
+    assert librispeech.silence.margin_seconds == 0.0
     assert librispeech.text.silence_probability == 0.25
     assert librispeech.text.surround_with_silence
 
